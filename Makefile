@@ -1,0 +1,59 @@
+# Every target makes .venv on first use, from requirements.lock; it needs Python 3.11+ with venv, nothing else.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+CODEGEN := .venv-codegen
+READY := $(VENV)/.ready
+LOCKING := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+.PHONY: help demo up test lint protos fresh bench lock clean
+
+help:  ## what can be made
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+
+$(READY): requirements.lock pyproject.toml protos/pyproject.toml pki/pyproject.toml
+	@echo "Preparing $(VENV) (once, and when requirements.lock changes) ..."
+	@$(PYTHON) -c 'import sys, venv; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e ./protos -e ./pki -e .
+	@touch $@
+
+demo: $(READY)  ## tell the story on a real database and real certificates
+	@$(BIN)/npd demo
+
+up: $(READY)  ## run the mesh on this machine until Ctrl-C
+	@$(BIN)/npd up
+
+lint: $(READY) fresh  ## ruff, mypy strict, buf, import-linter, generated code fresh
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: lint  ## lint and all tests
+	@$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
+	@$(BIN)/python -m tests.bench.lookup
+
+$(CODEGEN)/.ready: protos/codegen.lock
+	@test -x $(CODEGEN)/bin/python || $(PYTHON) -m venv $(CODEGEN)
+	@$(CODEGEN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r protos/codegen.lock
+	@touch $@
+
+protos: $(CODEGEN)/.ready $(READY)  ## generate the stubs anew from the contract
+	@$(CODEGEN)/bin/python protos/generate.py protos/gen
+	@$(BIN)/python -m tests.rules.contract
+
+fresh: $(CODEGEN)/.ready $(READY)  ## are the checked-in stubs those of the contract, and does buf accept it?
+	@$(CODEGEN)/bin/python protos/generate.py --check protos/gen
+	@$(BIN)/python -m tests.rules.contract
+
+lock:  ## resolve the lock files anew (needs uv)
+	@$(LOCKING) --no-emit-package npd-client --no-emit-package npd-pki --no-emit-package npd-mesh --extra dev $(UPGRADE) pyproject.toml -o requirements.lock
+	@$(LOCKING) protos/codegen.in $(UPGRADE) -o protos/codegen.lock
+
+clean:  ## remove the environments and the local mesh
+	@rm -rf $(VENV) $(CODEGEN) .npd

@@ -1,0 +1,241 @@
+"""Certification authorities: the root, and the three issuing CAs that it constrains. Stores nothing (`ca_store` does).
+
+    root  (offline)
+     +-- mesh CA       spiffe://mesh.<environment>/...       rooms
+     +-- agency CA     spiffe://agency.<environment>/...     systems of agencies
+     +-- operator CA   spiffe://operator.<environment>/...   people who operate the mesh
+
+Source: DESIGN.md part 5; RFC 5280.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+
+from npd_pki.errors import (
+    HostNamesForbidden,
+    HostNamesMissing,
+    IdentityNotEntitled,
+    KeyUnacceptable,
+    NotAuthority,
+    ProfileNotEntitled,
+    ValidityExceedsIssuer,
+    ValidityTooLong,
+)
+from npd_pki.identity import Identity, Kind, host_of, require_environment, require_host_name
+from npd_pki.issuance import IssuedCertificate, PreparedCertificate, issuer_key_id, prepare, sign
+from npd_pki.keys import SigningKey, generate_p256_key, generate_p384_key, require_ec_public_key
+from npd_pki.lint import lint_issuing_ca, lint_leaf, lint_root
+from npd_pki.profile import ISSUING, ROOT, Profile
+from npd_pki.request import proven_public_key
+from npd_pki.tbs import environment_of, issuing_ca_tbs, leaf_tbs, root_tbs
+from npd_pki.trust_bundle import is_authority, require_root
+from npd_pki.validity import BACKDATING, Validity
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """A CA certificate and the key that signs in its name. Use one of the two that follow.
+
+    Raises NotAuthority when constructed from a certificate that is no CA's, or with another key than the certificate's.
+    """
+
+    certificate: x509.Certificate
+    key: SigningKey = field(repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not is_authority(self.certificate):
+            raise NotAuthority(f"{self.certificate.subject.rfc4514_string()!r} is not a CA")
+        if self.certificate.public_key() != self.key.public_key():
+            raise NotAuthority(f"the key is not that of {self.certificate.subject.rfc4514_string()!r}")
+
+    @property
+    def environment(self) -> str:
+        """The environment for which this CA stands, such as `npd.gov.vn`."""
+        return environment_of(self.certificate.subject)
+
+    @property
+    def key_id(self) -> str:
+        """The issuer key id of everything that this CA issues."""
+        return issuer_key_id(self.certificate)
+
+    def _require_life(self, validity: Validity, longest: timedelta) -> None:
+        _require_span(validity, longest)
+        if validity.not_after > self.certificate.not_valid_after_utc:
+            raise ValidityExceedsIssuer(
+                f"the certificate would end {validity.not_after}, its issuer {self.certificate.not_valid_after_utc}"
+            )
+
+    def _require_other_key(self, public_key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
+        if public_key == self.key.public_key():
+            raise KeyUnacceptable("a CA does not issue a certificate for its own key")
+        return require_ec_public_key(public_key)
+
+
+@dataclass(frozen=True, slots=True)
+class RootCA(CertificateAuthority):
+    """The trust anchor of one environment. Issues issuing CAs, never leaves; its key is kept offline."""
+
+    def __post_init__(self) -> None:
+        CertificateAuthority.__post_init__(self)  # super() does not work in a slotted dataclass
+        require_root(self.certificate)
+        environment_of(self.certificate.subject)
+
+    def certify(self, kind: Kind, public_key: PublicKeyTypes, *, validity: Validity | None = None) -> x509.Certificate:
+        """Certify the key of an issuing CA that is kept elsewhere, by default for the longest life of the profile.
+
+        The CA may issue only below `<kind>.<environment>`, for the purposes of its kind's profiles, and no further CAs
+        (RFC 5280 4.2.1.9, 4.2.1.10, 4.2.1.12). Raises KeyUnacceptable, ValidityTooLong, ValidityExceedsIssuer.
+        """
+        profile, environment = ISSUING[kind], self.environment
+        validity = validity or Validity.lasting(profile.longest_life)
+        self._require_life(validity, profile.longest_life)
+        tbs = issuing_ca_tbs(
+            profile, kind, environment, self._require_other_key(public_key), validity, self.certificate
+        )
+        lint = partial(lint_issuing_ca, profile=profile, kind=kind, environment=environment, issuer=self.certificate)
+        return sign(prepare(tbs, self.key, lint), self.key)
+
+    def issue_issuing_ca(
+        self, kind: Kind, *, key: SigningKey | None = None, validity: Validity | None = None
+    ) -> "IssuingCA":
+        """Make the issuing CA of a kind, by default with a new P-256 key. Raises what `certify` raises."""
+        key = key or generate_p256_key()
+        return IssuingCA(self.certify(kind, key.public_key(), validity=validity), key)
+
+
+@dataclass(frozen=True, slots=True)
+class IssuingCA(CertificateAuthority):
+    """The CA of one kind of identity in one environment. Issues leaves, never CAs."""
+
+    def __post_init__(self) -> None:
+        CertificateAuthority.__post_init__(self)
+        if permitted_host(self.certificate) != host_of(self.kind, self.environment):
+            raise NotAuthority(f"the CA of {self.environment} is constrained to {permitted_host(self.certificate)}")
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of identity that this CA's name constraints permit, whatever its name says."""
+        return Kind(permitted_host(self.certificate).partition(".")[0])
+
+    @property
+    def chain(self) -> tuple[x509.Certificate, ...]:
+        """What a holder of a leaf presents after it: the CAs up to but not including the root."""
+        return (self.certificate,)
+
+    def prepare(
+        self,
+        profile: Profile,
+        uri: str,
+        public_key: PublicKeyTypes,
+        *,
+        dns_names: Sequence[str] = (),
+        validity: Validity | None = None,
+    ) -> PreparedCertificate:
+        """Check and lint a leaf without issuing it, so that the caller can record its serial number first.
+
+        1. This kind of CA issues this profile.
+        2. The URI is an identity of this CA's kind and environment.
+        3. A profile that names hosts names at least one, each a host name; another names none.
+        4. The key is acceptable, and not this CA's own.
+        5. The life is within the profile's ceiling (its default life, if none is given) and within this CA's own.
+        6. What would be signed conforms to the profile.
+        Whoever calls has authenticated the holder, checked the possession of the key, and decided.
+        Raises ProfileNotEntitled, IdentityMalformed, IdentityNotEntitled, HostNamesMissing, HostNamesForbidden,
+        HostNameMalformed, KeyUnacceptable, ValidityTooLong, ValidityExceedsIssuer, LintFailed.
+        Source: DESIGN.md part 5; RFC 5280 4.2.1.
+        """
+        if self.kind not in profile.kinds:  # (1)
+            raise ProfileNotEntitled(f"the {self.kind} CA does not issue {profile.name} certificates")
+        identity = self._require_entitled(Identity.parse(uri))  # (2)
+        hosts = _require_hosts(profile, dns_names)  # (3)
+        ec_key = self._require_other_key(public_key)  # (4)
+        validity = validity or Validity.lasting(profile.default_life)
+        self._require_life(validity, profile.longest_life)  # (5)
+        tbs = leaf_tbs(profile, identity, hosts, ec_key, validity, self.certificate)
+        lint = partial(lint_leaf, profile=profile, identity=identity, dns_names=hosts, issuer=self.certificate)
+        return prepare(tbs, self.key, lint)  # (6)
+
+    def sign(self, prepared: PreparedCertificate) -> IssuedCertificate:
+        """Sign what `prepare` returned, once, after recording it. Raises PreparedElsewhere, LintFailed."""
+        return IssuedCertificate(sign(prepared, self.key), self.chain)
+
+    def issue(
+        self,
+        profile: Profile,
+        uri: str,
+        public_key: PublicKeyTypes,
+        *,
+        dns_names: Sequence[str] = (),
+        validity: Validity | None = None,
+    ) -> IssuedCertificate:
+        """Prepare a leaf for a public key and sign it at once. Raises what `prepare` raises."""
+        return self.sign(self.prepare(profile, uri, public_key, dns_names=dns_names, validity=validity))
+
+    def issue_from_request(
+        self,
+        profile: Profile,
+        uri: str,
+        request: x509.CertificateSigningRequest,
+        *,
+        dns_names: Sequence[str] = (),
+        validity: Validity | None = None,
+    ) -> IssuedCertificate:
+        """Issue a leaf for the key of a signing request; everything else in the request is ignored.
+
+        Raises ProofOfPossessionFailed, and what `prepare` raises.
+        """
+        return self.issue(profile, uri, proven_public_key(request), dns_names=dns_names, validity=validity)
+
+    def _require_entitled(self, identity: Identity) -> Identity:
+        host = permitted_host(self.certificate)
+        if identity.host != host:
+            raise IdentityNotEntitled(f"the CA of {host} does not issue {identity}")
+        return identity
+
+
+def create_root(environment: str, *, key: SigningKey | None = None, validity: Validity | None = None) -> RootCA:
+    """Make the root of an environment, by default with a new P-384 key and the longest life of the profile.
+
+    Raises HostNameMalformed for the environment, KeyUnacceptable, ValidityTooLong.
+    """
+    require_environment(environment)
+    key = key or generate_p384_key()
+    public_key = require_ec_public_key(key.public_key())
+    validity = validity or Validity.lasting(ROOT.longest_life)
+    _require_span(validity, ROOT.longest_life)
+    lint = partial(lint_root, profile=ROOT, environment=environment)
+    return RootCA(sign(prepare(root_tbs(ROOT, environment, public_key, validity), key, lint), key), key)
+
+
+def permitted_host(certificate: x509.Certificate) -> str:
+    """The one URI host to which an issuing CA is constrained. Raises NotAuthority if it is not constrained so."""
+    try:
+        constraints = certificate.extensions.get_extension_for_class(x509.NameConstraints)
+    except x509.ExtensionNotFound as error:
+        raise NotAuthority("an issuing CA has name constraints") from error
+    permitted = constraints.value.permitted_subtrees or []
+    hosts = [name.value for name in permitted if isinstance(name, x509.UniformResourceIdentifier)]
+    if not constraints.critical or len(hosts) != 1 or hosts[0].partition(".")[0] not in set(Kind):
+        raise NotAuthority(f"the name constraints do not permit exactly one kind of identity: {permitted!r}")
+    return hosts[0]
+
+
+def _require_span(validity: Validity, longest: timedelta) -> None:
+    if validity.span > longest + BACKDATING:
+        raise ValidityTooLong(f"{validity.span} is longer than the {longest} that the profile allows")
+
+
+def _require_hosts(profile: Profile, dns_names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(dns_names, str):  # a string is a sequence of strings, each of which may well be a host name
+        raise TypeError("dns_names is a sequence of names, not one name")
+    if dns_names and not profile.names_hosts:
+        raise HostNamesForbidden(f"a {profile.name} certificate names no host")
+    if profile.names_hosts and not dns_names:
+        raise HostNamesMissing(f"a {profile.name} certificate names the hosts that clients dial")
+    return tuple(dict.fromkeys(map(require_host_name, dns_names)))

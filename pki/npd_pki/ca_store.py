@@ -1,0 +1,146 @@
+"""The CAs of one environment in a directory, for a mesh on one machine. Made once as a whole, never changed in place.
+
+<directory>/            mode 0700
+  root/ca.crt  ca.key   the root; ca.key has mode 0600 and can be taken offline
+  mesh/ca.crt  ca.key   the issuing CAs, likewise
+  agency/...
+  operator/...
+"""
+
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from cryptography import x509
+
+from npd_pki.authority import CertificateAuthority, IssuingCA, RootCA, create_root
+from npd_pki.errors import HierarchyInconsistent, NotAuthority, StoreIncomplete, StoreOccupied
+from npd_pki.files import PRIVATE, PUBLIC, PemFile, force_directory, replace_files
+from npd_pki.identity import Kind
+from npd_pki.keys import SigningKey, load_ec_private_key, private_key_pem
+from npd_pki.trust_bundle import certificates_pem, is_issued_by, load_certificates, require_root
+
+_ROOT = "root"
+_CERTIFICATE = "ca.crt"
+_KEY = "ca.key"
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchy:
+    """The root of an environment and its three issuing CAs.
+
+    Raises HierarchyInconsistent unless the root issued all three, each for its own kind and this environment.
+    """
+
+    root: RootCA
+    mesh: IssuingCA
+    agency: IssuingCA
+    operator: IssuingCA
+
+    def __post_init__(self) -> None:
+        for kind in Kind:
+            _require_issued(self.root.certificate, self.of(kind), kind)
+
+    @classmethod
+    def create(cls, environment: str) -> Self:
+        """Make a hierarchy with new keys and the longest lives. Raises HostNameMalformed for the environment."""
+        root = create_root(environment)
+        return cls(root, *map(root.issue_issuing_ca, (Kind.MESH, Kind.AGENCY, Kind.OPERATOR)))
+
+    @property
+    def environment(self) -> str:
+        """The environment that all four stand for."""
+        return self.root.environment
+
+    def of(self, kind: Kind) -> IssuingCA:
+        """The issuing CA of a kind."""
+        return {Kind.MESH: self.mesh, Kind.AGENCY: self.agency, Kind.OPERATOR: self.operator}[kind]
+
+
+def save_hierarchy(directory: Path, hierarchy: Hierarchy) -> None:
+    """Write a hierarchy into a directory that does not exist yet, or is empty.
+
+    1. Write everything into a directory beside it, which only its owner may enter.
+    2. Rename that: the store appears complete, and one of two writers loses.
+    Raises StoreOccupied, and then nothing has changed; OSError.
+    """
+    directory = directory.absolute()
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        _write_authority(staged / _ROOT, hierarchy.root)  # (1)
+        for kind in Kind:
+            _write_authority(staged / kind, hierarchy.of(kind))
+        force_directory(staged)
+        try:
+            staged.rename(directory)  # (2)
+        except (FileExistsError, NotADirectoryError) as error:
+            raise StoreOccupied(f"{directory} holds something already") from error
+        except OSError as error:
+            if directory.is_dir() and any(directory.iterdir()):
+                raise StoreOccupied(f"{directory} holds something already") from error
+            raise
+        force_directory(directory.parent)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+
+
+def load_hierarchy(directory: Path) -> Hierarchy:
+    """Read the hierarchy in a directory, all private keys included.
+
+    Raises StoreIncomplete, PrivateKeyExposed, PemMalformed, KeyUnacceptable, NotAuthority, HierarchyInconsistent and
+    OSError.
+    """
+    certificate, key = _read_authority(directory / _ROOT)
+    mesh, agency, operator = (IssuingCA(*_read_authority(directory / kind)) for kind in Kind)
+    return Hierarchy(RootCA(certificate, key), mesh, agency, operator)
+
+
+def load_issuing_ca(directory: Path, kind: Kind) -> IssuingCA:
+    """Read one issuing CA, of which the root's key need not be present. Raises what `load_hierarchy` raises."""
+    authority = IssuingCA(*_read_authority(directory / kind))
+    _require_issued(load_root_certificate(directory), authority, kind)
+    return authority
+
+
+def load_root_certificate(directory: Path) -> x509.Certificate:
+    """Read the root to trust, without its key. Raises StoreIncomplete, PemMalformed, NotAuthority, OSError."""
+    return require_root(_read_certificate(directory / _ROOT / _CERTIFICATE))
+
+
+def _require_issued(root: x509.Certificate, authority: IssuingCA, kind: Kind) -> None:
+    if authority.kind is not kind:
+        raise HierarchyInconsistent(f"the CA in the place of the {kind} CA is of kind {authority.kind}")
+    if not is_issued_by(authority.certificate, root):
+        raise HierarchyInconsistent(f"the {kind} CA was not issued by this root")
+
+
+def _write_authority(directory: Path, authority: CertificateAuthority) -> None:
+    directory.mkdir(mode=0o700)
+    replace_files(
+        directory,
+        [
+            PemFile(_KEY, private_key_pem(authority.key), PRIVATE),
+            PemFile(_CERTIFICATE, certificates_pem([authority.certificate]), PUBLIC),
+        ],
+    )
+
+
+def _read_authority(directory: Path) -> tuple[x509.Certificate, SigningKey]:
+    certificate = _read_certificate(directory / _CERTIFICATE)
+    try:
+        return certificate, load_ec_private_key(directory / _KEY)
+    except FileNotFoundError as error:
+        raise StoreIncomplete(f"{directory / _KEY} is missing") from error
+
+
+def _read_certificate(path: Path) -> x509.Certificate:
+    try:
+        certificates = load_certificates(path)
+    except FileNotFoundError as error:
+        raise StoreIncomplete(f"{path} is missing") from error
+    if len(certificates) != 1:
+        raise NotAuthority(f"{path} holds {len(certificates)} certificates, not one")
+    return certificates[0]

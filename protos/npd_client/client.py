@@ -1,0 +1,340 @@
+"""A client of the mesh for those who would rather not assemble requests: one method per call, answers as messages.
+
+It adds nothing to the contract: every method sends one request, and raises Refusal instead of grpc.RpcError. Only
+`watch_changes` and `inclusion_proof` do more, and say so.
+"""
+
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from datetime import date
+from random import SystemRandom
+from time import monotonic
+from typing import Any, Self, TypeAlias, TypeVar
+from uuid import uuid4
+
+import grpc
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.type.date_pb2 import Date
+
+from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1.access_pb2 import AccessContext
+from npd.registry.v1 import rights_pb2, rights_pb2_grpc
+from npd.sharing.v1 import (
+    change_pb2,
+    change_pb2_grpc,
+    contribution_pb2,
+    contribution_pb2_grpc,
+    lookup_pb2,
+    lookup_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
+)
+from npd_client.channel import ChannelOption, RotatingChannel, Timing
+from npd_client.credentials import Credentials, CredentialsError, DirectoryPath
+from npd_client.errors import Refusal, Unreachable, refusal_of
+
+Stub = TypeVar("Stub")
+Interruption: TypeAlias = Callable[[Refusal, float], None]
+"""Told why a watch was interrupted, and in how many seconds it goes on."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between attempts to watch again: doubled each time, and each time a random part of it."""
+INTEGRATION_TIME = 3.0
+"""Seconds to wait for a fresh entry to have its place in the log; the mesh needs up to one."""
+
+_LOG = logging.getLogger(__name__)
+_DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
+
+
+class DateMalformed(ValueError):
+    """A date is none of YYYY, YYYY-MM and YYYY-MM-DD, or no day of the calendar. Does not repeat what was given."""
+
+
+class AddressUnknown(LookupError):
+    """No address is known for a room."""
+
+
+def date_of(text: str | Date) -> Date:
+    """Read "1990", "1990-05" or "1990-05-17"; what is left out stays unknown (0). Raises DateMalformed."""
+    if isinstance(text, Date):
+        return text
+    match = _DATE.fullmatch(text.strip())
+    if match is None:
+        raise DateMalformed("write a date as YYYY, YYYY-MM or YYYY-MM-DD")
+    year, month, day = (int(part or 0) for part in match.groups())
+    try:
+        date(year, 1 if match[2] is None else month, 1 if match[3] is None else day)
+    except ValueError:
+        raise DateMalformed("this date is not in the calendar") from None
+    return Date(year=year, month=month, day=day)
+
+
+def read_endpoints(path: DirectoryPath) -> dict[str, str]:
+    """Read the addresses of the rooms from a file such as {"registry": "localhost:7001", "sharing": "localhost:7005"}.
+
+    Raises OSError, AddressUnknown if that is not what the file holds.
+    """
+    with open(path, encoding="utf-8") as stream:
+        try:
+            endpoints = json.load(stream)
+        except ValueError:
+            endpoints = None
+    if not isinstance(endpoints, dict) or not all(isinstance(address, str) for address in endpoints.values()):
+        raise AddressUnknown(f'{path} is not a file of addresses such as {{"sharing": "localhost:7005"}}')
+    return endpoints
+
+
+class Client:
+    """Calls the rooms of the mesh as the system that the credentials name.
+
+    `addresses` maps rooms ("registry", "sharing") to gRPC targets, "host:port" or "dns:///service:port"; one string
+    stands for all rooms. `directory` holds tls.crt, tls.key and ca.crt, which may be renewed at any time. Safe for
+    threads; close it, or use it as a context. Every method raises Refusal (Unreachable if there was no answer); the
+    first call of a room raises CredentialsError if the files cannot open a connection, AddressUnknown if the room has
+    no address.
+    """
+
+    def __init__(
+        self,
+        addresses: Mapping[str, str] | str,
+        directory: DirectoryPath,
+        *,
+        timing: Timing | None = None,
+        options: Iterable[ChannelOption] = (),
+    ) -> None:
+        self._addresses = addresses
+        self._directory = directory
+        self._timing, self._options = timing, tuple(options)
+        self._lock = threading.Lock()
+        self._channels: dict[str, RotatingChannel] = {}
+        self._stubs: dict[tuple[object, str], Any] = {}
+        self._closed = threading.Event()
+
+    def channel(self, room: str) -> RotatingChannel:
+        """The channel to a room, for stubs of your own. Opened when it is first asked for."""
+        target = self._addresses if isinstance(self._addresses, str) else self._addresses.get(room, "")
+        if not target:
+            raise AddressUnknown(f"no address is known for the room {room!r}; name it among the addresses")
+        with self._lock:
+            if target not in self._channels:
+                self._channels[target] = RotatingChannel(
+                    target, self._directory, timing=self._timing, options=self._options
+                )
+            return self._channels[target]
+
+    def who_am_i(self, *, timeout: float | None = None) -> rights_pb2.WhoAmIResponse:
+        """Who the mesh takes this system for, in which state, and until when its certificate is valid."""
+        with self._stub(rights_pb2_grpc.RightsServiceStub, "registry") as stub:
+            return stub.WhoAmI(rights_pb2.WhoAmIRequest(), timeout=timeout)
+
+    def describe_rights(self, *, timeout: float | None = None) -> rights_pb2.DescribeRightsResponse:
+        """What each agreement of this system grants now, and if nothing, why."""
+        with self._stub(rights_pb2_grpc.RightsServiceStub, "registry") as stub:
+            return stub.DescribeRights(rights_pb2.DescribeRightsRequest(), timeout=timeout)
+
+    def get_citizen(
+        self,
+        access: AccessContext,
+        pin: str,
+        full_name: str,
+        birth_date: str | Date,
+        fields: Iterable[str],
+        *,
+        include_provenance: bool = False,
+        timeout: float | None = None,
+    ) -> lookup_pb2.GetCitizenResponse:
+        """Granted fields of the citizen whose PIN, full name and birth date these are.
+
+        The answer's `outcome` is DISCLOSED or NO_MATCH, which does not say what did not match. `fields` are paths of
+        Person, "permanent_residence" or "permanent_residence.place". Raises DateMalformed before anything is sent.
+        """
+        request = lookup_pb2.GetCitizenRequest(
+            access=access,
+            identity=lookup_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
+            read_mask=FieldMask(paths=fields),
+            include_provenance=include_provenance,
+        )
+        with self._stub(lookup_pb2_grpc.LookupServiceStub, "sharing") as stub:
+            return stub.GetCitizen(request, timeout=timeout)
+
+    def find_usage(
+        self,
+        access: AccessContext,
+        pin: str,
+        full_name: str,
+        birth_date: str | Date,
+        *,
+        page_size: int = 0,
+        page_token: str = "",
+        timeout: float | None = None,
+    ) -> usage_pb2.FindUsageResponse:
+        """Who used this citizen's record, newest first, a page at a time. Raises DateMalformed before it calls."""
+        request = usage_pb2.FindUsageRequest(
+            access=access,
+            identity=lookup_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
+            page_size=page_size,
+            page_token=page_token,
+        )
+        with self._stub(usage_pb2_grpc.UsageServiceStub, "sharing") as stub:
+            return stub.FindUsage(request, timeout=timeout)
+
+    def contribute(
+        self,
+        items: Iterable[contribution_pb2.ContributionItem],
+        access: AccessContext | None = None,
+        *,
+        request_id: str = "",
+        timeout: float | None = None,
+    ) -> contribution_pb2.ContributeResponse:
+        """Tell the record up to 1,000 items; each has its own result, in their order.
+
+        After Unreachable nobody can tell whether they were taken: repeat the call with the same items and `request_id`
+        (a UUID; a new one if none is given, noted in the exception). A repeat returns the first answer.
+        """
+        request_id = request_id or str(uuid4())
+        request = contribution_pb2.ContributeRequest(request_id=request_id, access=access, items=items)
+        try:
+            with self._stub(contribution_pb2_grpc.ContributionServiceStub, "sharing") as stub:
+                return stub.Contribute(request, timeout=timeout)
+        except Unreachable as refusal:
+            refusal.add_note(f"The items may have been taken: repeat them with request_id={request_id!r}.")
+            raise
+
+    def pull_changes(
+        self,
+        access: AccessContext,
+        cursor: change_pb2.Cursor | None = None,
+        *,
+        page_size: int = 0,
+        timeout: float | None = None,
+    ) -> change_pb2.PullChangesResponse:
+        """The next changes after a cursor; without one, from the oldest. Go on from the answer's `next_cursor`."""
+        request = change_pb2.PullChangesRequest(access=access, cursor=cursor, page_size=page_size)
+        with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
+            return stub.PullChanges(request, timeout=timeout)
+
+    def watch_changes(
+        self,
+        access: AccessContext,
+        cursor: change_pb2.Cursor | None = None,
+        *,
+        on_interruption: Interruption | None = None,
+    ) -> Iterator[change_pb2.WatchChangesResponse]:
+        """Changes after a cursor as they come, each once, until the client is closed or the iterator is left.
+
+        Apply `changes`, then store `cursor` (also of a message without changes), and pass it again after a restart.
+        Without a cursor the watch begins with its first message; who may miss nothing begins with `pull_changes`.
+
+        1. Changes at or before the last cursor are dropped, should a server send them again.
+        2. The mesh ends a stream every few minutes: the next goes on from the last cursor.
+        3. A stream that ends because its certificate does goes on with the new one, if the files hold one.
+        4. A stream that breaks, or finds no free slot, is tried again for ever, after a pause that grows to 5 seconds
+           or that the server asked for; `on_interruption` is told (by default the log).
+
+        Raises Refusal for everything else, such as CERTIFICATE_REVOKED, AGREEMENT_SUSPENDED or CURSOR_OUTDATED, whose
+        metadata names where to resume.
+        """
+        told = on_interruption or _log_interruption
+        channel, pause = self.channel("sharing"), SHORTEST_PAUSE
+        while not self._closed.is_set():
+            heard, used = False, channel.credentials
+            try:
+                with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
+                    stream = stub.WatchChanges(change_pb2.WatchChangesRequest(access=access, cursor=cursor))
+                    try:
+                        for message in stream:
+                            heard, pause = True, SHORTEST_PAUSE
+                            _drop_seen(message, cursor)  # (1)
+                            cursor = message.cursor if message.HasField("cursor") else cursor
+                            yield message
+                    finally:
+                        stream.cancel()
+                wait = 0.0 if heard else pause  # (2)
+            except ValueError:
+                if self._closed.is_set():  # between the look at it and the call
+                    return
+                raise
+            except Refusal as refusal:
+                if self._closed.is_set():
+                    return
+                if refusal.code is grpc.StatusCode.UNAUTHENTICATED and _is_renewed(channel, used):  # (3)
+                    continue
+                if not _passes(refusal):
+                    raise
+                asked = refusal.retry_after.total_seconds() if refusal.retry_after else 0.0
+                wait = max(SystemRandom().uniform(pause / 2, pause), min(asked, 60.0))  # (4)
+                told(refusal, wait)
+            if not heard:
+                pause = min(2 * pause, LONGEST_PAUSE)
+            self._closed.wait(wait)
+
+    def inclusion_proof(
+        self, leaf_hash: bytes, *, room: str = "sharing", timeout: float | None = None
+    ) -> evidence_pb2.GetInclusionProofResponse:
+        """The entry with this leaf hash and its proof, from the log of a room.
+
+        `sharing` keeps the disclosures, `registry` the acts of authority. Waits for an entry so fresh that it has no
+        place in the log yet. `npd_client.receipts` makes a file of it.
+        """
+        request = evidence_pb2.GetInclusionProofRequest(leaf_hash=leaf_hash)
+        give_up = monotonic() + INTEGRATION_TIME
+        while True:
+            try:
+                with self._stub(evidence_pb2_grpc.EvidenceServiceStub, room) as stub:
+                    return stub.GetInclusionProof(request, timeout=timeout)
+            except Refusal as refusal:
+                if refusal.reason != "ENTRY_NOT_FOUND" or monotonic() >= give_up:
+                    raise
+            self._closed.wait(SHORTEST_PAUSE)
+
+    def close(self) -> None:
+        """Close every connection; a watch ends, other calls in flight are refused as CANCELLED."""
+        self._closed.set()
+        with self._lock:
+            channels = list(self._channels.values())
+        for channel in channels:
+            channel.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextmanager
+    def _stub(self, kind: Callable[[grpc.Channel], Stub], room: str) -> Iterator[Stub]:
+        """The stub of a service of a room, made once, whose errors leave as Refusal."""
+        channel = self.channel(room)
+        key = (kind, channel.target)
+        stub: Stub = self._stubs.get(key) or self._stubs.setdefault(key, kind(channel))
+        try:
+            yield stub
+        except grpc.RpcError as error:
+            raise refusal_of(error, channel.credentials, channel.target) from error
+
+
+def _drop_seen(message: change_pb2.WatchChangesResponse, cursor: change_pb2.Cursor | None) -> None:
+    if cursor is not None and cursor.incarnation == message.cursor.incarnation:
+        while message.changes and message.changes[0].position <= cursor.position:
+            del message.changes[0]
+
+
+def _is_renewed(channel: RotatingChannel, used: Credentials) -> bool:
+    with suppress(CredentialsError):
+        channel.reload()
+    return channel.credentials is not used
+
+
+def _passes(refusal: Refusal) -> bool:
+    """Whether the same watch can succeed a little later: unreachable, stopping, without a free slot, or too late."""
+    if refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return refusal.retry_after is not None
+    return refusal.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _log_interruption(refusal: Refusal, seconds: float) -> None:
+    _LOG.warning("the watch was interrupted and goes on in %.1f s: %s", seconds, refusal)

@@ -1,0 +1,319 @@
+"""The three PEM files by which a system proves who it is, checked before anybody dials; never says what the key holds.
+
+gRPC reports an expired, foreign or incomplete certificate as "Socket closed", because the server of a failed handshake
+says nothing. What can be seen in the files is therefore said here, with what to do next.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Self, TypeAlias
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+CERTIFICATE_FILE = "tls.crt"
+"""The system's certificate, then the CAs above it up to but not including the root."""
+KEY_FILE = "tls.key"
+"""The private key of that certificate, unencrypted PEM, readable by its owner alone."""
+AUTHORITIES_FILE = "ca.crt"
+"""The root certificates that the system trusts."""
+
+DirectoryPath: TypeAlias = str | os.PathLike[str]
+
+_BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
+_END = re.compile(rb"-----END ([A-Z0-9 ]+)-----")
+_KEY_LABELS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"EC PRIVATE KEY", b"RSA PRIVATE KEY")
+_CERTIFICATE_LABELS = (b"CERTIFICATE",)
+
+
+class CredentialsError(Exception):
+    """These files cannot open a connection. The message says why, and what to do next."""
+
+
+class FileMissing(CredentialsError):
+    """One of the three files is not there or cannot be read."""
+
+
+class PemIncomplete(CredentialsError):
+    """A file holds no whole PEM block of the kind that belongs there, or is cut off."""
+
+
+class KeyExposed(CredentialsError):
+    """Others than its owner may read the key."""
+
+
+class KeyUnusable(CredentialsError):
+    """The key is encrypted, or of a kind that cannot be read."""
+
+
+class KeyMismatch(CredentialsError):
+    """The key is not that of the certificate."""
+
+
+class CertificateUnfit(CredentialsError):
+    """The certificate is not one by which a TLS client may identify itself."""
+
+
+class CertificateExpired(CredentialsError):
+    """The certificate has expired, by the clock of this computer."""
+
+
+class CertificateNotYetValid(CredentialsError):
+    """The certificate is not valid yet, by the clock of this computer."""
+
+
+class ChainBroken(CredentialsError):
+    """The certificate does not lead to a trusted root through the CAs that stand after it."""
+
+
+@dataclass(frozen=True, slots=True)
+class CredentialFiles:
+    """The bytes of the three files, read together and not judged yet."""
+
+    certificate_chain: bytes = field(repr=False)
+    private_key: bytes = field(repr=False)
+    root_certificates: bytes = field(repr=False)
+    key_is_exposed: bool
+    directory: Path
+
+    @classmethod
+    def read(cls, directory: DirectoryPath) -> Self:
+        """Read the files of one generation. Raises FileMissing.
+
+        A mounted Kubernetes Secret swaps the symbolic link `..data`, and others swap the directory itself: the link is
+        followed once, so that no key is read with another generation's certificate.
+        """
+        place = Path(directory)
+        data = place / "..data"
+        generation = (data if data.exists() else place).resolve()
+        key, key_is_exposed = _read(place, generation / KEY_FILE)
+        chain, _ = _read(place, generation / CERTIFICATE_FILE)
+        roots, _ = _read(place, generation / AUTHORITIES_FILE)
+        return cls(chain, key, roots, key_is_exposed, place)
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 of the contents; modification times say nothing when a link is swapped."""
+        parts = (self.certificate_chain, self.private_key, self.root_certificates)
+        return sha256(b"".join(sha256(part).digest() for part in parts)).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Files that passed every check that can be made without a server."""
+
+    files: CredentialFiles = field(repr=False)
+    leaf: x509.Certificate
+    digest: bytes = field(repr=False)
+
+    @classmethod
+    def from_directory(cls, path: DirectoryPath, *, now: datetime | None = None) -> Self:
+        """Read and check `tls.crt`, `tls.key` and `ca.crt`. Raises CredentialsError."""
+        return cls.of(CredentialFiles.read(path), now=now)
+
+    @classmethod
+    def of(cls, files: CredentialFiles, *, now: datetime | None = None) -> Self:
+        """Check files, or refuse them with the reason.
+
+        1. Only its owner reads the key.
+        2. Every PEM block is whole, and the certificates parse.
+        3. The key is usable, and that of the first certificate.
+        4. That certificate is for a TLS client, not a CA's and not one for signing documents alone.
+        5. It is valid now.
+        6. It leads to a root of `ca.crt` through the CAs that stand after it, all valid now.
+
+        Whether the server trusts that root, and whether the certificate was revoked, only the server can say.
+        Raises CredentialsError.
+        """
+        now = now or datetime.now(UTC)
+        if files.key_is_exposed:  # (1)
+            raise KeyExposed(
+                f"{files.directory / KEY_FILE} can be read by others. Make it yours alone (chmod 600), and if others "
+                "had access to this computer, ask for a new certificate with a new key."
+            )
+        leaf, *presented = _certificates(files.directory / CERTIFICATE_FILE, files.certificate_chain)  # (2)
+        anchors = _certificates(files.directory / AUTHORITIES_FILE, files.root_certificates)
+        _require_key(files, leaf, presented)  # (3)
+        _require_client_usage(files.directory / CERTIFICATE_FILE, leaf)  # (4)
+        credentials = cls(files, leaf, files.digest)
+        credentials.require_valid_at(now)  # (5)
+        _require_chain(files.directory, leaf, presented, anchors, now)  # (6)
+        return credentials
+
+    @property
+    def identity(self) -> str:
+        """The URI that the certificate names, such as `spiffe://agency.npd.gov.vn/tax/core`; empty if it names none."""
+        try:
+            names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return ""
+        return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "")
+
+    @property
+    def expire_time(self) -> datetime:
+        """The last moment of the certificate, UTC."""
+        return self.leaf.not_valid_after_utc
+
+    def require_valid_at(self, now: datetime) -> None:
+        """Raise CertificateExpired or CertificateNotYetValid unless the certificate is valid at that moment."""
+        place = self.files.directory / CERTIFICATE_FILE
+        if now > self.leaf.not_valid_after_utc:
+            raise CertificateExpired(
+                f"Your certificate {place} expired on {_text(self.leaf.not_valid_after_utc)}. Renew it. If that moment "
+                f"is still to come, set this computer's clock, which says {_text(now)}."
+            )
+        if now < self.leaf.not_valid_before_utc:
+            raise CertificateNotYetValid(
+                f"Your certificate {place} is valid only from {_text(self.leaf.not_valid_before_utc)}, but this "
+                f"computer's clock says {_text(now)}. Set the clock if it is slow; otherwise wait."
+            )
+
+
+def _read(place: Path, path: Path) -> tuple[bytes, bool]:
+    """The content of a file, and whether others may read it; the mode is that of the opened file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(), _is_exposed(os.fstat(stream.fileno()))
+    except OSError as error:
+        raise FileMissing(
+            f"{place / path.name} cannot be read ({error.strerror}). The directory holds {CERTIFICATE_FILE}, "
+            f"{KEY_FILE} and {AUTHORITIES_FILE}, as your PKI administrator gave them; is it the right one?"
+        ) from error
+
+
+def _is_exposed(status: os.stat_result) -> bool:
+    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes)."""
+    if sys.platform == "win32":
+        return False
+    lent_by_root = status.st_uid == 0 and os.geteuid() != 0
+    return bool(status.st_mode & (0o037 if lent_by_root else 0o077))
+
+
+def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+    _require_whole(path, pem, _CERTIFICATE_LABELS)
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise PemIncomplete(f"{path} holds a certificate that cannot be parsed. Copy the file again.") from error
+
+
+def _require_whole(path: Path, pem: bytes, labels: Sequence[bytes]) -> None:
+    """A parser may pass over a block that is cut off: each begin has its end, and at least one is of the right kind."""
+    begun, ended = _BEGIN.findall(pem), _END.findall(pem)
+    if begun != ended:
+        raise PemIncomplete(f"{path} is cut off: a PEM block has no end. Copy the file again, whole.")
+    if not any(label in labels for label in begun):
+        raise PemIncomplete(
+            f"{path} holds no {labels[0].decode()} in PEM form. Is it the right file, and not DER or empty?"
+        )
+
+
+def _require_key(files: CredentialFiles, leaf: x509.Certificate, presented: Sequence[x509.Certificate]) -> None:
+    place = files.directory / KEY_FILE
+    _require_whole(place, files.private_key, _KEY_LABELS)
+    try:
+        key = load_pem_private_key(files.private_key, password=None)
+    except TypeError:
+        raise KeyUnusable(f"{place} is encrypted. Decrypt it: gRPC takes no passphrase.") from None
+    except (ValueError, UnsupportedAlgorithm):
+        # No cause is chained: what a parser says about the bytes of a key has no place in a log.
+        raise KeyUnusable(f"{place} holds no private key that can be read. Copy the file again.") from None
+    if _spki(key.public_key()) == _spki(leaf.public_key()):
+        return
+    if any(_spki(key.public_key()) == _spki(other.public_key()) for other in presented):
+        raise KeyMismatch(
+            f"{files.directory / CERTIFICATE_FILE} has another certificate before yours. Put yours first."
+        )
+    raise KeyMismatch(
+        f"{place} is not the key of the certificate in {CERTIFICATE_FILE}. Take both from the same issue; if only one "
+        "was renewed, copy the other too."
+    )
+
+
+def _spki(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _require_client_usage(path: Path, leaf: x509.Certificate) -> None:
+    if _is_authority(leaf):
+        raise CertificateUnfit(f"{path} begins with the certificate of a CA. Put your own first.")
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        return
+    if ExtendedKeyUsageOID.CLIENT_AUTH not in usage:
+        raise CertificateUnfit(
+            f"{path} is not for TLS clients (it may be your signing certificate). Use the system's TLS certificate."
+        )
+
+
+def _require_chain(
+    directory: Path,
+    leaf: x509.Certificate,
+    presented: Sequence[x509.Certificate],
+    anchors: Sequence[x509.Certificate],
+    now: datetime,
+) -> None:
+    """By signatures and dates alone: the name constraints of the CAs are the server's to enforce."""
+    if _leads(leaf, _valid(presented, now), _valid(anchors, now)):
+        return
+    if _leads(leaf, presented, anchors):
+        raise ChainBroken(
+            f"A CA above your certificate, in {directory / CERTIFICATE_FILE} or {AUTHORITIES_FILE}, has expired or is "
+            f"not valid yet at {_text(now)}. Check this computer's clock; then ask your PKI administrator for the new "
+            "chain."
+        )
+    missing = leaf
+    while above := next((other for other in presented if _issued(missing, other) and other is not missing), None):
+        missing, presented = above, [other for other in presented if other is not above]
+    raise ChainBroken(
+        f"Your certificate leads up to {missing.issuer.rfc4514_string()!r}, which {directory / AUTHORITIES_FILE} does "
+        f"not hold. If that is an intermediate CA, append its certificate to {CERTIFICATE_FILE}; if it is a root, "
+        f"{AUTHORITIES_FILE} is of another environment: take the one that came with your certificate."
+    )
+
+
+def _leads(
+    certificate: x509.Certificate, presented: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]
+) -> bool:
+    if any(_issued(certificate, anchor) for anchor in anchors):
+        return True
+    return any(
+        _leads(above, [other for other in presented if other is not above], anchors)
+        for above in presented
+        if _issued(certificate, above)
+    )
+
+
+def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    if not _is_authority(issuer):
+        return False
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
+
+
+def _is_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _valid(certificates: Sequence[x509.Certificate], now: datetime) -> list[x509.Certificate]:
+    return [one for one in certificates if one.not_valid_before_utc <= now <= one.not_valid_after_utc]
+
+
+def _text(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,99 @@
+"""Answers given: a repeated request gets its first answer, and changes nothing."""
+
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Generic, TypeVar, cast
+from uuid import UUID
+
+from pydantic import TypeAdapter
+from sqlalchemy import Connection
+from sqlalchemy.dialects.postgresql import insert
+
+from services.mesh.core.caller import Caller
+from services.mesh.core.errors import InvalidField, Kind, MeshError
+from services.mesh.core.tables import ANSWERS
+
+A = TypeVar("A")
+
+
+class RequestIdReused(MeshError):
+    """The request id was used before with another payload."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "REQUEST_ID_REUSED"
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerKey:
+    """Names a request: method, the caller's id of it, and the hash of its payload."""
+
+    method: str
+    request_id: str
+    payload_hash: bytes
+
+    def __post_init__(self) -> None:
+        try:
+            canonical = str(UUID(self.request_id)) == self.request_id.lower()
+        except ValueError:
+            canonical = False
+        if not canonical:
+            raise InvalidField("request_id", "must be a UUID, such as 6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21")
+
+
+class Answer(Generic[A]):
+    """An answer that is being given, or was given before (`given`)."""
+
+    def __init__(self, given: A | None) -> None:
+        self.given = given
+        self._value: A | None = given
+
+    def give(self, value: A) -> A:
+        """Keep the value as the answer; a repeat of the request gets it."""
+        self._value = value
+        return value
+
+    @property
+    def value(self) -> A:
+        """The answer to keep."""
+        if self._value is None:
+            raise RuntimeError("the operation ended without giving its answer")
+        return self._value
+
+
+class Answers:
+    """The answers of one room, inside a transaction. An id means nothing with another caller or method."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    @contextmanager
+    def once(self, caller: Caller, key: AnswerKey, shape: type[A]) -> Iterator[Answer[A]]:
+        """Give an answer of type `shape` (a dataclass) once.
+
+        1. The row is inserted first: a concurrent repeat waits here until this transaction ends.
+        2. If it stands already, its payload must be the same; the first answer is returned.
+        3. Else the operation runs, and its answer is kept in its own transaction.
+
+        Raises RequestIdReused for another payload.
+        """
+        adapter: TypeAdapter[A] = _adapter(cast(Hashable, shape))
+        names = {"caller": caller.identity, "method": key.method, "request_id": key.request_id.lower()}
+        row = insert(ANSWERS).values(**names, payload_hash=key.payload_hash).on_conflict_do_nothing()
+        inserted = self._connection.execute(row.returning(ANSWERS.c.request_id)).first()  # (1)
+        mine = [ANSWERS.c[name] == value for name, value in names.items()]
+        if inserted is None:  # (2)
+            stored = self._connection.execute(ANSWERS.select().where(*mine)).one()
+            if stored.payload_hash != key.payload_hash:
+                raise RequestIdReused()
+            yield Answer(adapter.validate_json(stored.answer))
+            return
+        answer: Answer[A] = Answer(None)  # (3)
+        yield answer
+        kept = adapter.dump_json(answer.value)
+        self._connection.execute(ANSWERS.update().where(*mine).values(answer=kept))
+
+
+@cache
+def _adapter(shape: Hashable) -> TypeAdapter[Any]:
+    return TypeAdapter(cast(type[Any], shape))

@@ -1,0 +1,28 @@
+"""Time: instants in UTC, and the legal day of Viet Nam."""
+
+from datetime import UTC, date, datetime
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+LEGAL_ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
+
+
+class Clock(Protocol):
+    """Tells the time; what needs the time gets a clock."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """The present instant, aware, in UTC."""
+        return datetime.now(UTC)
+
+
+def legal_date(instant: datetime) -> date:
+    """The calendar day of an instant where the law counts days, Asia/Ho_Chi_Minh."""
+    return instant.astimezone(LEGAL_ZONE).date()

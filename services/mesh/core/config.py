@@ -1,0 +1,81 @@
+"""Settings of a room: environment variables with the prefix NPD_. Unknown names are refused; secrets are files."""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "NPD_"
+
+
+class SettingsInvalid(Exception):
+    """Settings are missing, malformed or unknown; says which and how they must look."""
+
+
+class RoomSettings(BaseSettings):
+    """What every room is told. A room adds its own by a subclass in its app.py."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    environment: str = Field(description="environment of the identities, such as npd.gov.vn")
+    listen: str = Field(description="host:port of the mTLS port, such as 0.0.0.0:7000")
+    health_listen: str = Field(description="host:port of the plain port of probes and metrics")
+    tls_directory: Path = Field(description="directory with tls.crt, tls.key, ca.crt of this room")
+    database_url_file: Path = Field(description="file with postgresql+psycopg://role:password@host/database")
+    checkpoint_key_file: Path = Field(description="Ed25519 key (PEM) that signs this room's checkpoints")
+    pseudonym_key_file: Path = Field(description="key (64 hex digits) under which the log names subjects")
+    pseudonym_key_id: str = Field(default="k1", description="id of that key")
+    policy_public_key_file: Path = Field(description="the registry's public policy key (PEM)")
+    policy_directory: Path = Field(description="directory where the room keeps the policy it received")
+    registry_address: str = Field(default="", description="host:port of the registry; empty in the registry itself")
+
+    database_connections: int = Field(default=16, ge=4, le=500)
+    unary_workers: int = Field(default=48, ge=2, le=1000, description="calls worked on at once")
+    stream_slots: int = Field(default=256, ge=1, le=5000, description="streams open at once")
+    rights_max_age: timedelta = Field(default=timedelta(hours=24), description="older rights refuse agencies")
+    revocations_max_age: timedelta = Field(
+        default=timedelta(minutes=15), description="older revocations refuse agencies"
+    )
+    policy_stale_after: timedelta = Field(default=timedelta(seconds=10), description="older policy is reported")
+    watch_lifetime: timedelta = Field(default=timedelta(minutes=4), description="a Watch closes itself after it")
+    max_connection_age: timedelta = Field(default=timedelta(minutes=5))
+    drain_delay: timedelta = Field(default=timedelta(seconds=0), description="between NOT_SERVING and the stop")
+    stop_grace: timedelta = Field(default=timedelta(seconds=10), description="for calls in flight at the stop")
+    credentials_poll: timedelta = Field(default=timedelta(seconds=2), description="how often files are looked at")
+    log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    def database_url(self) -> str:
+        """The database URL, from its file."""
+        return read_secret(self.database_url_file)
+
+
+S = TypeVar("S", bound=RoomSettings)
+
+
+def load(shape: type[S]) -> S:
+    """Settings from the environment. Raises SettingsInvalid, naming every variable at fault and what it means."""
+    known = {PREFIX + name.upper(): field for name, field in shape.model_fields.items()}
+    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    faults = [f"{name} is not a setting of this room; remove it" for name in unknown]
+    try:
+        settings = shape()  # type: ignore[call-arg]  # filled from the environment
+    except ValidationError as error:
+        for fault in error.errors(include_input=False):
+            name = PREFIX + str(fault["loc"][0]).upper()
+            meaning = known[name].description if name in known else None
+            faults.append(f"{name}: {fault['msg']}" + (f" ({meaning})" if meaning else ""))
+        raise SettingsInvalid("\n".join(faults)) from None
+    if faults:
+        raise SettingsInvalid("\n".join(faults))
+    return settings
+
+
+def read_secret(path: Path) -> str:
+    """The text of a secret's file, without the newline at its end. Raises SettingsInvalid."""
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsInvalid(f"{path}: {error.strerror}; it must hold a secret that this process may read") from None

@@ -1,0 +1,53 @@
+"""Whom a room heard of since its last report to the directory: names and times, nothing else."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.mesh.core.background import Stopping
+from services.mesh.core.caller import Caller
+from services.mesh.core.clock import Clock
+
+_REPORT_EVERY = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """The last contact with a caller, and the last that was served since the last report."""
+
+    name: str
+    contact_time: datetime
+    success_time: datetime | None
+
+
+Report = Callable[[Sequence[Contact]], None]
+
+
+class Contacts:
+    """Collects contacts and reports them every two seconds. An empty report still says that this room lives."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._mutex = threading.Lock()
+        self._since_report: dict[str, Contact] = {}
+
+    def note(self, caller: Caller, served: bool) -> None:
+        """A known caller called."""
+        now = self._clock.now()
+        with self._mutex:
+            before = self._since_report.get(caller.name)
+            success_time = now if served else before.success_time if before else None
+            self._since_report[caller.name] = Contact(caller.name, now, success_time)
+
+    def run(self, stopping: Stopping, report: Report) -> None:
+        """Report until told to stop. If a report fails its contacts go into the next one, and this raises."""
+        while not stopping.wait(_REPORT_EVERY):
+            with self._mutex:
+                due, self._since_report = self._since_report, {}
+            try:
+                report(list(due.values()))
+            except Exception:
+                with self._mutex:
+                    self._since_report = {**due, **self._since_report}
+                raise

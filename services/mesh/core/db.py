@@ -1,0 +1,100 @@
+"""The store: transactions on PostgreSQL through SQLAlchemy Core and psycopg. Knows no table."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Generic, TypeVar
+
+import psycopg
+from sqlalchemy import Connection, Engine, create_engine, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from services.mesh.core.errors import StoreUnavailable
+
+Unit = TypeVar("Unit")
+
+# A statement that takes longer than this is a fault; a lock that is not given within it is one too.
+_SESSION = (
+    "-c statement_timeout=20000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
+)
+_POOL_TIMEOUT = 5.0
+
+
+def open_engine(url: str, *, connections: int) -> Engine:
+    """An engine of `connections` pooled connections. `url` is `postgresql+psycopg://...`; nothing is dialled yet."""
+    return create_engine(
+        url,
+        pool_size=connections,
+        max_overflow=0,
+        pool_timeout=_POOL_TIMEOUT,
+        pool_recycle=1800,
+        hide_parameters=True,  # personal data never reaches an error's text
+        connect_args={
+            "options": _SESSION,
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+        },
+    )
+
+
+class Database(Generic[Unit]):
+    """Opens transactions. `unit` makes of a connection what the room's operations work with: its repositories."""
+
+    def __init__(self, engine: Engine, unit: Callable[[Connection], Unit]) -> None:
+        self._engine = engine
+        self._unit = unit
+
+    @contextmanager
+    def transaction(self) -> Iterator[Unit]:
+        """One transaction: committed when the block ends, rolled back when it raises. Raises StoreUnavailable."""
+        with _store_faults(), self._engine.begin() as connection:
+            yield self._unit(connection)
+
+    @contextmanager
+    def pipeline(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """One transaction on psycopg itself, for hot paths that send several statements in one round trip.
+
+        Committed when the block ends, rolled back when it raises; a connection that broke is not used again.
+        Raises StoreUnavailable.
+        """
+        with _store_faults():
+            pooled = self._engine.raw_connection()
+            try:
+                driver = pooled.driver_connection
+                assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's dialect is psycopg
+                yield driver
+                driver.commit()
+            except psycopg.OperationalError:
+                pooled.invalidate()
+                raise
+            except BaseException:
+                pooled.rollback()
+                raise
+            finally:
+                pooled.close()
+
+    def require_reachable(self) -> None:
+        """Raises StoreUnavailable unless the store answers."""
+        with _store_faults(), self._engine.connect() as connection:
+            connection.execute(text("SELECT 1"))
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self._engine.dispose()
+
+
+@contextmanager
+def _store_faults() -> Iterator[None]:
+    """Turn faults of the store into StoreUnavailable; a fault of a statement stays what it is."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
+        raise StoreUnavailable() from error
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise StoreUnavailable() from error
+        raise
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InternalError_) as error:
+        raise StoreUnavailable() from error

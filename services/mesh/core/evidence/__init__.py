@@ -1,0 +1,1 @@
+"""The append-only Merkle logs: what was disclosed, and who granted it."""

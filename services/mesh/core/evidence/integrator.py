@@ -1,0 +1,75 @@
+"""Integrates committed entries into the Merkle tree and signs a checkpoint over it."""
+
+from datetime import datetime
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from sqlalchemy import Connection, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from npd_client import merkle
+from npd_client.checkpoint import Checkpoint
+from services.mesh.core.evidence import tiles
+from services.mesh.core.evidence.log import read_tiles
+from services.mesh.core.tables import LOG, LOG_CHECKPOINTS, LOG_PENDING, LOG_TILES
+
+
+class Integrator:
+    """The log's part of the sequencer: `Integrator(...).integrate` is its `integrate`."""
+
+    def __init__(self, origin: str, key: Ed25519PrivateKey) -> None:
+        self._origin = origin
+        self._key = key
+
+    def integrate(self, connection: Connection, limit: int) -> int:
+        """Move pending entries into the log.
+
+        1. Take committed pending entries, up to `limit`; their order becomes the log's.
+        2. Grow the tree from its right edge, and store the tiles that grew.
+        3. Sign a checkpoint over the new root.
+        All in one transaction: a checkpoint never stands without its entries, nor they without it.
+        """
+        size = connection.execute(select(func.coalesce(func.max(LOG_CHECKPOINTS.c.size), 0))).scalar_one()
+        if not connection.execute(select(LOG_CHECKPOINTS.c.size).limit(1)).first():
+            self._sign(connection, 0, merkle.EMPTY_ROOT)
+        pending = connection.execute(LOG_PENDING.select().order_by(LOG_PENDING.c.pending_id).limit(limit)).all()  # (1)
+        if not pending:
+            return 0
+        placed = [
+            {
+                "position": size + offset,
+                "leaf_hash": row.leaf_hash,
+                "pseudonym": row.pseudonym,
+                "entry": row.entry,
+                "record_time": row.record_time,
+            }
+            for offset, row in enumerate(pending)
+        ]
+        connection.execute(LOG.insert(), placed)
+        connection.execute(
+            LOG_PENDING.delete().where(LOG_PENDING.c.pending_id.in_([row.pending_id for row in pending]))
+        )
+        edge = tiles.read_from(read_tiles(connection, tiles.root_tiles(size)))  # (2)
+        growth = tiles.append(size, [row.leaf_hash for row in pending], edge)
+        upsert = insert(LOG_TILES)
+        upsert = upsert.on_conflict_do_update(
+            index_elements=[LOG_TILES.c.level, LOG_TILES.c.tile], set_={"hashes": upsert.excluded.hashes}
+        )
+        grown = [{"level": level, "tile": index, "hashes": row} for (level, index), row in growth.tiles.items()]
+        connection.execute(upsert, grown)
+        self._sign(connection, growth.size, growth.root)  # (3)
+        return len(pending)
+
+    def _sign(self, connection: Connection, size: int, root: bytes) -> None:
+        note = Checkpoint(self._origin, size, root).sign(self._key).decode()
+        connection.execute(LOG_CHECKPOINTS.insert().values(size=size, note=note))
+
+
+def log_origin(environment: str, room: str) -> str:
+    """The name of a room's log, as its checkpoints and verifier keys have it."""
+    return f"mesh.{environment}/{room}"
+
+
+def age_of_oldest_pending(connection: Connection, now: datetime) -> float:
+    """How many seconds the oldest entry without a position has waited; 0 if none waits."""
+    oldest = connection.execute(select(func.min(LOG_PENDING.c.record_time))).scalar_one()
+    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())

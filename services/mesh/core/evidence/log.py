@@ -1,0 +1,130 @@
+"""The log's rows: appended in the transaction of the answer that they record, and read for usage and proofs.
+
+Appending takes no lock and gives no position: the sequencer does, from committed rows alone.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from sqlalchemy import Connection, tuple_
+
+from services.mesh.core.errors import InvalidField, Kind, MeshError
+from services.mesh.core.evidence import tiles
+from services.mesh.core.evidence.entry import Entry, Receipt, SealedEntry, Sealer
+from services.mesh.core.tables import LOG, LOG_CHECKPOINTS, LOG_PENDING, LOG_TILES
+
+_APPEND = (
+    "INSERT INTO log_pending (leaf_hash, pseudonym, entry) SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[])"
+)
+
+
+class EntryNotFound(MeshError):
+    """No entry with this leaf hash has a position."""
+
+    kind, reason = Kind.NOT_FOUND, "ENTRY_NOT_FOUND"
+
+
+class CheckpointUnknown(InvalidField):
+    """The log never had a checkpoint of this size."""
+
+    reason = "CHECKPOINT_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as stored. `position` is None until the sequencer has come by."""
+
+    position: int | None
+    leaf_hash: bytes
+    entry: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InclusionProof:
+    """An entry's bytes and position, and the hashes that lead to the root of a signed checkpoint."""
+
+    entry: bytes
+    index: int
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConsistencyProof:
+    """The hashes that show that a signed checkpoint's log begins with an older one."""
+
+    hashes: tuple[bytes, ...]
+    checkpoint: str
+
+
+def append(driver: psycopg.Connection[tuple[Any, ...]], sealed: Sequence[SealedEntry]) -> None:
+    """Append sealed entries on psycopg itself, for hot paths; in the caller's transaction."""
+    columns = [one.leaf_hash for one in sealed], [one.pseudonym for one in sealed], [one.entry for one in sealed]
+    driver.execute(_APPEND, columns)
+
+
+class Log:
+    """One room's log, inside a transaction."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._connection = connection
+        self._sealer = sealer
+
+    def record(self, entry: Entry) -> Receipt:
+        """Append one entry; if this transaction does not commit, neither does what it records."""
+        return self.record_all([entry])[0]
+
+    def record_all(self, entries: Sequence[Entry]) -> list[Receipt]:
+        """Append entries, in one statement."""
+        sealed = [self._sealer.seal(entry) for entry in entries]
+        driver = self._connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's dialect is psycopg
+        append(driver, sealed)
+        return [self._sealer.receipt(one) for one in sealed]
+
+    def of_subject(self, pseudonym: bytes, *, before: int | None, limit: int) -> list[StoredEntry]:
+        """Entries about a subject, newest first, below a position; the first page begins with those without one."""
+        placed = LOG.select().where(LOG.c.pseudonym == pseudonym).order_by(LOG.c.position.desc()).limit(limit)
+        if before is not None:
+            placed = placed.where(LOG.c.position < before)
+        pending = LOG_PENDING.select().where(LOG_PENDING.c.pseudonym == pseudonym)
+        pending = pending.order_by(LOG_PENDING.c.pending_id.desc())
+        waiting = [] if before is not None else self._connection.execute(pending).all()
+        found = [StoredEntry(None, row.leaf_hash, row.entry) for row in waiting]
+        found += [StoredEntry(row.position, row.leaf_hash, row.entry) for row in self._connection.execute(placed)]
+        return found
+
+    def newest_checkpoint(self) -> tuple[int, str]:
+        """Size and signed note of the newest checkpoint."""
+        row = self._connection.execute(LOG_CHECKPOINTS.select().order_by(LOG_CHECKPOINTS.c.size.desc()).limit(1)).one()
+        return row.size, row.note
+
+    def prove_inclusion(self, leaf_hash: bytes) -> InclusionProof:
+        """The proof of an entry under the newest checkpoint. Raises EntryNotFound."""
+        size, checkpoint = self.newest_checkpoint()
+        row = self._connection.execute(
+            LOG.select().where(LOG.c.leaf_hash == leaf_hash, LOG.c.position < size).limit(1)
+        ).first()
+        if row is None:
+            raise EntryNotFound()
+        read = self._read(tiles.inclusion_tiles(row.position, size))
+        return InclusionProof(row.entry, row.position, tiles.inclusion_proof(row.position, size, read), checkpoint)
+
+    def prove_consistency(self, old_size: int) -> ConsistencyProof:
+        """The proof that the newest checkpoint's log begins with its first `old_size` entries; CheckpointUnknown."""
+        size, checkpoint = self.newest_checkpoint()
+        if not 0 < old_size <= size:
+            raise CheckpointUnknown("old_size", f"must lie between 1 and {size}", size=old_size)
+        read = self._read(tiles.consistency_tiles(old_size, size))
+        return ConsistencyProof(tiles.consistency_proof(old_size, size, read), checkpoint)
+
+    def _read(self, wanted: Sequence[tiles.TileId]) -> tiles.TileSource:
+        return tiles.read_from(read_tiles(self._connection, wanted))
+
+
+def read_tiles(connection: Connection, wanted: Sequence[tiles.TileId]) -> dict[tiles.TileId, bytes]:
+    """The tiles that are stored, of those wanted, in one query."""
+    rows = connection.execute(LOG_TILES.select().where(tuple_(LOG_TILES.c.level, LOG_TILES.c.tile).in_(list(wanted))))
+    return {(row.level, row.tile): row.hashes for row in rows}

@@ -1,0 +1,9 @@
+"""${message}."""
+
+revision = "${up_revision}"
+down_revision = ${repr(down_revision)}
+
+
+def upgrade() -> None:
+    """Forward only."""
+    ${upgrades if upgrades else "pass"}

@@ -1,0 +1,1 @@
+"""The part of the plumbing on the wire: mutual TLS, calls, streams, policy, health."""

@@ -1,0 +1,64 @@
+"""A call in progress: what the interceptors know of it, on top of gRPC's context."""
+
+import time
+from collections.abc import Callable
+from typing import Any, cast
+from uuid import uuid4
+
+import grpc
+from google.protobuf.message import Message
+
+from services.mesh.core.answers import AnswerKey
+from services.mesh.core.caller import Caller, CertificateMissing, Leaf
+from services.mesh.core.errors import DeadlinePassed
+from services.mesh.wire.payload import payload_hash
+
+UNARY_CAP = 60.0
+
+
+class Call:
+    """Handed to servicers in place of gRPC's context, to which everything else is passed through."""
+
+    def __init__(self, method: str, context: grpc.ServicerContext) -> None:
+        self.method = method
+        self.context = context
+        self.request_id = uuid4().hex
+        self.leaf: Leaf | None = None
+        self.caller: Caller | None = None
+        self.deadline = time.monotonic() + UNARY_CAP
+        self.recheck: Callable[[], None] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.context, name)
+
+    def as_context(self) -> grpc.ServicerContext:
+        """This call where a servicer's signature says context."""
+        return cast(grpc.ServicerContext, self)
+
+    def remaining(self) -> float:
+        """Seconds until the call's deadline, or its cap. Raises DeadlinePassed."""
+        remaining = self.deadline - time.monotonic()
+        if remaining <= 0:
+            raise DeadlinePassed()
+        return remaining
+
+
+def call_of(context: grpc.ServicerContext) -> Call:
+    """The call of a servicer's context."""
+    call: object = context
+    if not isinstance(call, Call):
+        raise RuntimeError("a servicer was reached without the interceptors")
+    return call
+
+
+def caller_of(context: grpc.ServicerContext) -> Caller:
+    """Who calls: the one place where a servicer learns it."""
+    caller = call_of(context).caller
+    if caller is None:
+        raise CertificateMissing()
+    return caller
+
+
+def answer_key(context: grpc.ServicerContext, request: Message, request_id: str) -> AnswerKey:
+    """Names a mutating request: its method, the caller's id of it, and its payload's hash. Raises InvalidField."""
+    return AnswerKey(call_of(context).method, request_id, payload_hash(request))

@@ -1,0 +1,88 @@
+"""A room's own certificate and the bundle by which it judges callers, taken anew when the files' contents change."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+import grpc
+import structlog
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from npd_client.credentials import CredentialFiles, Credentials, CredentialsError
+from services.mesh.core.background import Stopping
+from services.mesh.wire.metrics import CERTIFICATE_EXPIRE_TIME, CREDENTIALS_REFUSED
+
+log = structlog.get_logger(__name__)
+
+
+class RoomCertificateUnfit(CredentialsError):
+    """The files are sound, but not those of this room."""
+
+
+class ServerCredentials:
+    """Holds validated credentials in memory; bad files at a reload are reported and the old credentials stay.
+
+    Source: FACTS.md 1.1 (7 to 9, 13), 1.2, 1.4 (1).
+    """
+
+    def __init__(self, directory: Path, identity: str) -> None:
+        """Load the files. `identity` is the URI that the leaf must name. Raises CredentialsError."""
+        self._directory = directory
+        self._identity = identity
+        self._use(Credentials.from_directory(directory))
+
+    @property
+    def roots(self) -> Sequence[x509.Certificate]:
+        """The roots of the bundle in use; another object after each reload."""
+        return self._roots
+
+    def for_server(self) -> grpc.ServerCredentials:
+        """Credentials that require a client certificate and follow every reload.
+
+        gRPC asks for a configuration at every new connection. It gets a fresh one each time, from memory: a fetcher
+        that says "unchanged" would let TLS sessions be resumed, and a resumed session brings back the identity of a
+        certificate that has since expired or been revoked. It must never block.
+        """
+        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, True)
+
+    def run(self, stopping: Stopping, poll: timedelta) -> None:
+        """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped."""
+        refused = b""
+        while not stopping.wait(poll.total_seconds()):
+            files = CredentialFiles.read(self._directory)
+            if files.digest in (self._credentials.digest, refused):
+                continue
+            try:
+                self._use(Credentials.of(files))
+            except CredentialsError as error:
+                refused = files.digest
+                CREDENTIALS_REFUSED.inc()
+                log.error("certificate files refused, the old ones stay in use", problem=str(error))
+            else:
+                log.info("certificate files taken", expire_time=self._credentials.expire_time.isoformat())
+
+    def _use(self, credentials: Credentials) -> None:
+        """Take sound files, if they are this room's.
+
+        1. The leaf names this room and its DNS names, and may serve TLS.
+        2. The bundle holds roots only: a bare intermediate would be an anchor that outlives its root.
+        """
+        leaf = credentials.leaf
+        if credentials.identity != self._identity:  # (1)
+            raise RoomCertificateUnfit(f"the certificate names {credentials.identity}, this room is {self._identity}")
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        if ExtendedKeyUsageOID.SERVER_AUTH not in usages or not names.get_values_for_type(x509.DNSName):
+            raise RoomCertificateUnfit("the certificate cannot serve TLS: it needs serverAuth and a DNS name")
+        roots = x509.load_pem_x509_certificates(credentials.files.root_certificates)
+        if any(root.issuer != root.subject for root in roots):  # (2)
+            raise RoomCertificateUnfit("ca.crt holds a certificate that is not a root; leave intermediates out")
+        self._credentials = credentials
+        self._roots = roots
+        CERTIFICATE_EXPIRE_TIME.set(credentials.expire_time.timestamp())
+
+    def _configuration(self) -> grpc.ServerCertificateConfiguration:
+        files = self._credentials.files
+        pair = (files.private_key, files.certificate_chain)
+        return grpc.ssl_server_certificate_configuration([pair], files.root_certificates)

@@ -1,0 +1,63 @@
+"""Frame: one log line and one measurement per call. Names of methods, callers and reasons; never what was asked."""
+
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import structlog
+
+from services.mesh.core.caller import Caller
+from services.mesh.core.errors import Internal, MeshError
+from services.mesh.core.logs import describe
+from services.mesh.wire.call import Call
+from services.mesh.wire.metrics import CALL_SECONDS, CALLS
+
+log = structlog.get_logger("npd.call")
+
+
+class Telemetry:
+    """Measures calls and tells `note_contact(caller, served)` about each known caller's."""
+
+    def __init__(self, note_contact: Callable[[Caller, bool], None]) -> None:
+        self._note_contact = note_contact
+
+    def __call__(self, call: Call) -> "_TelemetryFrame":
+        """The frame of one call."""
+        return _TelemetryFrame(self._note_contact, call)
+
+
+class _TelemetryFrame:
+    __slots__ = ("_call", "_note_contact", "_start")
+
+    def __init__(self, note_contact: Callable[[Caller, bool], None], call: Call) -> None:
+        self._note_contact, self._call = note_contact, call
+        self._start = 0.0
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        call = self._call
+        seconds = time.perf_counter() - self._start
+        reason = error.reason if isinstance(error, MeshError) else "OK"
+        if error is not None and not isinstance(error, MeshError):
+            reason = Internal.reason if isinstance(error, Exception) else "CLIENT_LEFT"
+        CALLS.labels(call.method, reason).inc()
+        CALL_SECONDS.labels(call.method).observe(seconds)
+        if call.caller is not None:
+            self._note_contact(call.caller, error is None)
+        facts: dict[str, object] = {
+            "request_id": call.request_id,
+            "method": call.method,
+            "caller": call.caller.name if call.caller else None,
+            "reason": reason,
+            "ms": round(seconds * 1000, 1),
+        }
+        if isinstance(error, MeshError) and error.__cause__ is not None:
+            facts["fault"] = describe(error.__cause__)
+        if reason == Internal.reason and error is not None:
+            log.error("call", fault=describe(error), **facts)
+        else:
+            log.info("call", **facts)

@@ -1,0 +1,146 @@
+"""Turns the registry's policy entries into rights; an agreement is judged here, once, when it arrives."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from typing import Any
+
+from cryptography import x509
+from google.type import date_pb2
+
+from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
+from services.mesh.core import agreements
+from services.mesh.core.rights import (
+    Agreement,
+    FieldDefinition,
+    Mode,
+    Policy,
+    Provision,
+    Purpose,
+    State,
+    System,
+    Validity,
+)
+
+
+def apply(
+    policy: Policy, entries: Iterable[policy_pb2.PolicyEntry], environment: str, roots: Sequence[x509.Certificate]
+) -> Policy:
+    """The next policy: `policy` with the entries put in, or taken out where they are marked removed."""
+    mappings = ("agencies", "systems", "agreements", "revoked", "fields", "purposes", "provisions")
+    tables: dict[str, Any] = {name: dict(getattr(policy, name)) for name in mappings}
+    tables["officers"] = dict.fromkeys(policy.officers)
+    tables["operators"] = dict.fromkeys(policy.operators)
+    for entry in entries:
+        kind = entry.WhichOneof("value")
+        if kind is None:
+            continue  # a kind of entry that this version does not know grants nothing
+        table, key, value = _READERS[kind](getattr(entry, kind), environment, roots)
+        if entry.removed:
+            tables[table].pop(key, None)
+        else:
+            tables[table][key] = value
+    officers, operators = frozenset(tables.pop("officers")), frozenset(tables.pop("operators"))
+    return replace(policy, officers=officers, operators=operators, **tables)
+
+
+def date_of(wire: date_pb2.Date) -> date:
+    """A whole date."""
+    return date(wire.year, wire.month, wire.day)
+
+
+def validity_of(message: Any) -> Validity:
+    """Start and end of a message with start_date and end_date; an absent end is open."""
+    end = date_of(message.end_date) if message.HasField("end_date") else None
+    return Validity(date_of(message.start_date), end)
+
+
+def signature_of(wire: agreement_pb2.AgreementSignature) -> agreements.Signature:
+    """A party's signature."""
+    return agreements.Signature(tuple(wire.certificate_chain), wire.sign_time.ToDatetime(UTC), wire.signature)
+
+
+def signed_terms_of(wire: agreement_pb2.Agreement) -> agreements.SignedTerms:
+    """An agreement's bytes and signatures."""
+    agency = signature_of(wire.agency_signature) if wire.HasField("agency_signature") else None
+    operator = signature_of(wire.operator_signature) if wire.HasField("operator_signature") else None
+    state = agreement_pb2.AgreementState.Name(wire.state).removeprefix("AGREEMENT_STATE_")
+    return agreements.SignedTerms(wire.terms, agency, operator, State(state), wire.cause)
+
+
+def judged(signed: agreements.SignedTerms, environment: str, roots: Sequence[x509.Certificate]) -> Agreement:
+    """An agreement as rights, with the defect of its signatures or of its environment, if any."""
+    terms = agreement_pb2.AgreementTerms.FromString(signed.terms)
+    defect = agreements.defect_of(signed, environment, terms.agency_id, terms.system_id, roots)
+    if terms.environment != environment:
+        defect = "the agreement is for another environment"
+    return Agreement(
+        agreement_id=terms.agreement_id,
+        agency_id=terms.agency_id,
+        system_id=terms.system_id,
+        purpose=terms.purpose,
+        provision=terms.provision,
+        grants={Mode(grant.mode): frozenset(grant.fields.paths) for grant in terms.grants},
+        validity=validity_of(terms),
+        state=signed.state,
+        cause=signed.cause,
+        defect=defect,
+    )
+
+
+def _agency(wire: agency_pb2.Agency, *_: object) -> tuple[str, object, object]:
+    return "agencies", wire.agency_id, wire.name
+
+
+def _system(wire: agency_pb2.System, *_: object) -> tuple[str, object, object]:
+    state = State(agency_pb2.SystemState.Name(wire.state).removeprefix("SYSTEM_STATE_"))
+    system = System(wire.agency_id, wire.system_id, wire.name, state, wire.cause, wire.state_time.ToDatetime(UTC))
+    return "systems", (wire.agency_id, wire.system_id), system
+
+
+def _officer(wire: policy_pb2.RosteredOfficer, *_: object) -> tuple[str, object, object]:
+    return "officers", (wire.agency_id, wire.officer_id), None
+
+
+def _agreement(
+    wire: agreement_pb2.Agreement, environment: str, roots: Sequence[x509.Certificate]
+) -> tuple[str, object, object]:
+    agreement = judged(signed_terms_of(wire), environment, roots)
+    return "agreements", agreement.agreement_id, agreement
+
+
+def _revoked(wire: policy_pb2.RevokedCertificate, *_: object) -> tuple[str, object, object]:
+    revoke_time: datetime = wire.revoke_time.ToDatetime(UTC)
+    return "revoked", (wire.issuer_key_id, wire.serial_number), revoke_time
+
+
+def _operator(wire: policy_pb2.Operator, *_: object) -> tuple[str, object, object]:
+    return "operators", wire.name, None
+
+
+def _field(wire: policy_pb2.FieldDefinition, *_: object) -> tuple[str, object, object]:
+    authority = tuple(wire.authority)
+    return "fields", wire.path, FieldDefinition(wire.path, wire.provision, wire.sensitive, authority, validity_of(wire))
+
+
+def _purpose(wire: policy_pb2.Purpose, *_: object) -> tuple[str, object, object]:
+    paths = frozenset(wire.paths)
+    return "purposes", wire.code, Purpose(wire.code, wire.title, wire.provision, paths, validity_of(wire))
+
+
+def _provision(wire: policy_pb2.Provision, *_: object) -> tuple[str, object, object]:
+    provision = Provision(wire.provision_id, wire.citation, wire.summary, validity_of(wire))
+    return "provisions", wire.provision_id, provision
+
+
+_READERS: dict[str, Callable[..., tuple[str, object, object]]] = {
+    "agency": _agency,
+    "system": _system,
+    "officer": _officer,
+    "agreement": _agreement,
+    "revoked_certificate": _revoked,
+    "operator": _operator,
+    "field": _field,
+    "purpose": _purpose,
+    "provision": _provision,
+}

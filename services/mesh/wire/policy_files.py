@@ -1,0 +1,67 @@
+"""The policy on disk, for a cold start while the registry is away: last snapshot, what followed, last sign of life.
+
+Holds signed bytes and verifies nothing: the keeper verifies what it reads like what it receives.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from npd.registry.v1 import policy_pb2
+
+_SNAPSHOT, _DELTAS, _SIGN_OF_LIFE = "snapshot.binpb", "deltas.binpb", "sign-of-life.binpb"
+_LENGTH = 4
+_LONG = 4 << 20
+
+
+class PolicyFiles:
+    """Signed updates in a directory. Every write is on disk before it returns; a torn last one is cut off."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+
+    def read(self) -> Iterator[tuple[bytes, bytes]]:
+        """What was kept, (update, signature), in the order in which it counts."""
+        for name in (_SNAPSHOT, _DELTAS, _SIGN_OF_LIFE):
+            path = self._directory / name
+            data = path.read_bytes() if path.exists() else b""
+            at = 0
+            while at < len(data):
+                end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH], "big")
+                if end > len(data) or at + _LENGTH > len(data):
+                    os.truncate(path, at)  # torn when the process was killed; what comes next must not follow it
+                    break
+                signed = policy_pb2.WatchPolicyResponse.FromString(data[at + _LENGTH : end])
+                yield signed.update, signed.signature
+                at = end
+
+    @property
+    def are_long(self) -> bool:
+        """Whether so much was appended that a whole snapshot is worth asking for."""
+        path = self._directory / _DELTAS
+        return path.exists() and path.stat().st_size > _LONG
+
+    def keep(self, update: bytes, signature: bytes, *, whole: bool, sign_of_life: bool) -> None:
+        """Keep an update: a whole snapshot replaces everything, a sign of life the last one, others are appended."""
+        record = policy_pb2.WatchPolicyResponse(update=update, signature=signature).SerializeToString()
+        framed = len(record).to_bytes(_LENGTH, "big") + record
+        if sign_of_life:
+            self._replace(_SIGN_OF_LIFE, framed)
+        elif whole:
+            for stale in (_SIGN_OF_LIFE, _DELTAS):
+                (self._directory / stale).unlink(missing_ok=True)
+            self._replace(_SNAPSHOT, framed)
+        else:
+            with (self._directory / _DELTAS).open("ab") as file:
+                file.write(framed)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def _replace(self, name: str, data: bytes) -> None:
+        scratch = self._directory / f"{name}.new"
+        with scratch.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(self._directory / name)

@@ -1,0 +1,329 @@
+"""What a room is made of, and how it starts, serves and ends. A room's app.py describes itself as a `Room`."""
+
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+from sqlalchemy import Connection, Engine, text
+from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
+
+import services
+from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd_client.channel import RotatingChannel
+from services.mesh.core import config, schema
+from services.mesh.core.background import Background, Stopping
+from services.mesh.core.caller import Caller, CallerKind, SpiffeId
+from services.mesh.core.clock import Clock, SystemClock
+from services.mesh.core.config import RoomSettings, SettingsInvalid
+from services.mesh.core.contacts import Contacts, Report
+from services.mesh.core.db import Database, Unit, open_engine
+from services.mesh.core.errors import MeshError, StoreUnavailable
+from services.mesh.core.evidence.entry import Entry, PseudonymKey, Sealer
+from services.mesh.core.evidence.integrator import Integrator, log_origin
+from services.mesh.core.evidence.log import Log
+from services.mesh.core.evidence.refusals import RefusalRate
+from services.mesh.core.methods import Methods
+from services.mesh.core.sequencer import Sequencer
+from services.mesh.wire import evidence
+from services.mesh.wire.credentials import ServerCredentials
+from services.mesh.wire.directory import registry_report
+from services.mesh.wire.follower import PolicyFollower, PolicySource, registry_source
+from services.mesh.wire.health import HealthPort
+from services.mesh.wire.interceptors import Interceptors
+from services.mesh.wire.interceptors.caller import CallerGuard
+from services.mesh.wire.interceptors.deadline import deadline
+from services.mesh.wire.interceptors.errors import Errors
+from services.mesh.wire.interceptors.policy import PolicyGuard
+from services.mesh.wire.interceptors.telemetry import Telemetry
+from services.mesh.wire.interceptors.validation import validation
+from services.mesh.wire.metrics import REFUSALS_UNRECORDED, SEQUENCED
+from services.mesh.wire.policy import open_keeper
+from services.mesh.wire.server import HEALTH_METHODS, MeshServer, Served, ServerLimits
+from services.mesh.wire.streams import Streams
+
+log = structlog.get_logger(__name__)
+
+_MESH_PACKAGE = "services.mesh"
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room as its app.py describes it. `compose` wires it; `package` holds its migrations."""
+
+    name: str
+    package: str
+    settings: type[RoomSettings]
+    compose: Callable[["House"], "Composition"]
+
+    @property
+    def schema_packages(self) -> tuple[str, ...]:
+        """Packages whose migrations make this room's tables, in their order."""
+        return (_MESH_PACKAGE, self.package)
+
+
+@dataclass(frozen=True, slots=True)
+class Composition:
+    """What a room serves. Source and report are the registry's own in the registry, else taken over the wire."""
+
+    served: Sequence[Served]
+    methods: Methods
+    background: Sequence[Background] = ()
+    on_policy_change: Sequence[Callable[[], None]] = ()
+    policy_source: PolicySource | None = None
+    report: Report | None = None
+
+
+class House:
+    """What the mesh gives a room to stand on."""
+
+    def __init__(self, room: Room, settings: RoomSettings, clock: Clock | None = None) -> None:
+        """Open all that needs no peer: files, keys, the policy on disk. Raises SettingsInvalid, CredentialsError."""
+        self.room = room
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.identity = str(SpiffeId(CallerKind.ROOM, settings.environment, (self.room.name,)))
+        self.credentials = ServerCredentials(settings.tls_directory, self.identity)
+        self.origin = log_origin(settings.environment, self.room.name)
+        self.sealer = Sealer(self.origin, _pseudonym_key(settings), self.clock)
+        self.keeper = open_keeper(
+            settings.environment,
+            _policy_public_key(settings.policy_public_key_file),
+            lambda: self.credentials.roots,
+            settings.policy_directory,
+        )
+        self.streams = Streams(settings.stream_slots, settings.watch_lifetime, self.clock)
+        self.contacts = Contacts(self.clock)
+        self.engine: Engine = open_engine(settings.database_url(), connections=settings.database_connections)
+        integrator = Integrator(self.origin, private_key(settings.checkpoint_key_file))
+        self.log_sequencer = Sequencer(self.database(_itself), "log", integrator.integrate, after=_count("log"))
+        self._channel: RotatingChannel | None = None
+
+    def database(self, unit: Callable[[Connection], Unit]) -> Database[Unit]:
+        """The room's store, opening transactions that give a `unit` of work."""
+        return Database(self.engine, unit)
+
+    def log_of(self, connection: Connection) -> Log:
+        """The room's log, inside a transaction."""
+        return Log(connection, self.sealer)
+
+    def registry_channel(self) -> RotatingChannel:
+        """The channel to the registry, opened at its first use."""
+        if self._channel is None:
+            if not self.settings.registry_address:
+                raise SettingsInvalid("NPD_REGISTRY_ADDRESS is needed: host:port of the registry")
+            self._channel = RotatingChannel(self.settings.registry_address, self.settings.tls_directory)
+        return self._channel
+
+    def close(self) -> None:
+        """Close what was opened."""
+        if self._channel is not None:
+            self._channel.close()
+        self.engine.dispose()
+
+
+class Serving:
+    """A room at work: from a house and its composition to an open port, and to a graceful end."""
+
+    def __init__(self, house: House) -> None:
+        """Wire the room; nothing is open yet. Raises MethodsIncomplete."""
+        self.house = house
+        settings = house.settings
+        composition = house.room.compose(house)
+        self._refusals = RefusalRate(house.clock)
+        self._log = house.database(house.log_of)
+        served = [
+            *composition.served,
+            Served(
+                evidence_pb2.DESCRIPTOR.services_by_name["EvidenceService"],
+                evidence_pb2_grpc.add_EvidenceServiceServicer_to_server,
+                evidence.EvidenceServicer(self._log),
+            ),
+        ]
+        methods = {**composition.methods, **evidence.METHODS, **HEALTH_METHODS}
+        policy = lambda: house.keeper.current  # noqa: E731
+        caller_guard = CallerGuard(settings.environment, lambda: house.credentials.roots, policy, house.clock)
+        limit = min(settings.rights_max_age, settings.revocations_max_age)
+        policy_guard = PolicyGuard(methods, policy, limit, house.clock)
+        interceptors = Interceptors(
+            frames=(Errors(self._record_refusal), Telemetry(house.contacts.note)),
+            guards=(deadline, caller_guard, policy_guard, validation),
+            standing=(caller_guard, policy_guard),
+        )
+        limits = ServerLimits(
+            settings.unary_workers,
+            settings.stream_slots,
+            settings.max_connection_age,
+            settings.watch_lifetime,
+            settings.stop_grace,
+        )
+        self._server = MeshServer(served, methods, interceptors, limits)
+        for listener in (house.streams.wake, *composition.on_policy_change):
+            house.keeper.on_change(listener)
+        source = composition.policy_source or registry_source(house.registry_channel())
+        report = composition.report or registry_report(house.registry_channel())
+        self._background = [
+            Background("credentials", partial(house.credentials.run, poll=settings.credentials_poll)),
+            Background("policy", PolicyFollower(house.keeper, source).run),
+            Background("streams", house.streams.run),
+            Background("log", house.log_sequencer.run),
+            Background("contacts", partial(house.contacts.run, report=report)),
+            Background("refusals", self._write_counted_refusals),
+            *composition.background,
+        ]
+        self._opened = threading.Event()
+        self.health = HealthPort(
+            settings.health_listen,
+            required={"start": self._not_open, "store": self._store_fault, "policy": self._policy_fault},
+            reported={"policy": self._policy_note, "tls": self._tls_note},
+        )
+        self.port = 0
+
+    def open(self, stopping: Stopping) -> None:
+        """Open the probes, wait for the store, then open the mTLS port. Raises SchemaOutdated."""
+        self.health.start()
+        self._await_store(stopping)
+        if stopping.is_set():
+            return
+        for work in self._background:
+            work.start()
+        self.port = self._server.listen(self.house.settings.listen, self.house.credentials.for_server())
+        self._server.set_serving(True)
+        self._opened.set()
+        log.info("serving", port=self.port, policy_revision=self.house.keeper.current.revision)
+
+    def close(self, stopping: Stopping) -> None:
+        """End gracefully: NOT_SERVING, the drain delay, streams with their cursor, calls in flight, background work."""
+        self._opened.clear()
+        self._server.set_serving(False)
+        threading.Event().wait(self.house.settings.drain_delay.total_seconds())
+        self.house.streams.close()
+        self._server.stop()
+        self._record(self._refusals.overdue(all_of_them=True))
+        self.house.close()
+        for work in self._background:
+            if work.is_running:
+                work.stop(1.0)
+        self.health.stop()
+        log.info("stopped")
+
+    def _await_store(self, stopping: Stopping) -> None:
+        def report(state: RetryCallState) -> None:
+            log.warning("the store cannot be reached, trying again")
+
+        def pause(seconds: float) -> None:
+            stopping.wait(seconds)
+
+        @retry(
+            retry=retry_if_exception_type(StoreUnavailable),
+            wait=wait_exponential_jitter(initial=0.2, max=5),
+            stop=lambda state: stopping.is_set(),
+            sleep=pause,
+            before_sleep=report,
+            retry_error_callback=lambda state: None,
+        )
+        def look() -> None:
+            with self.house.database(_itself).transaction() as connection:
+                schema.require_current(connection, self.house.room.schema_packages, self.house.room.name)
+
+        look()
+
+    def _record_refusal(self, caller: Caller, method: str, error: MeshError) -> None:
+        """Record a refusal in a transaction of its own. If that fails the refusal stands all the same."""
+        self._record(self._refusals.due(caller, method, error))
+
+    def _record(self, entries: Sequence[Entry]) -> None:
+        if not entries:
+            return
+        try:
+            with self._log.transaction() as own:
+                own.record_all(entries)
+            self.house.log_sequencer.wake()
+        except StoreUnavailable:
+            REFUSALS_UNRECORDED.inc(len(entries))
+            log.error("refusals could not be recorded", count=len(entries))
+
+    def _write_counted_refusals(self, stopping: Stopping) -> None:
+        while not stopping.wait(10.0):
+            self._record(self._refusals.overdue())
+
+    def _not_open(self) -> str:
+        return "" if self._opened.is_set() else "the port is not open"
+
+    def _store_fault(self) -> str:
+        try:
+            with self.house.database(_itself).transaction() as connection:
+                connection.execute(text("SELECT 1"))
+        except StoreUnavailable:
+            return "the store does not answer"
+        return ""
+
+    def _policy_fault(self) -> str:
+        keeper = self.house.keeper
+        if keeper.current.revision == 0:
+            return "no policy was received yet"
+        limit = min(self.house.settings.rights_max_age, self.house.settings.revocations_max_age).total_seconds()
+        age = keeper.age(self.house.clock.now())
+        return f"the policy is {age:.0f} s old, over the limit of {limit:.0f} s" if age > limit else ""
+
+    def _policy_note(self) -> str:
+        age = self.house.keeper.age(self.house.clock.now())
+        stale = age > self.house.settings.policy_stale_after.total_seconds()
+        return f"the policy was confirmed {age:.0f} s ago" if stale else ""
+
+    def _tls_note(self) -> str:
+        return "gRPC was imported before the TLS 1.3 setting" if services.GRPC_CAME_FIRST else ""
+
+
+def serve(room: Room) -> None:
+    """Serve a room until SIGTERM or SIGINT. Raises SettingsInvalid, CredentialsError, SchemaOutdated, RuntimeError."""
+    stopping = Stopping()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stopping.set())
+    serving = Serving(House(room, config.load(room.settings)))
+    serving.open(stopping)
+    stopping.wait()
+    serving.close(stopping)
+
+
+def private_key(path: Path) -> Ed25519PrivateKey:
+    """An Ed25519 key from its PEM file. Raises SettingsInvalid."""
+    pem = config.read_secret(path).encode()
+    with suppress(ValueError):
+        key = load_pem_private_key(pem, None)
+        if isinstance(key, Ed25519PrivateKey):
+            return key
+    raise SettingsInvalid(f"{path}: must hold an Ed25519 private key, PEM, unencrypted")
+
+
+def _policy_public_key(path: Path) -> Ed25519PublicKey:
+    pem = config.read_secret(path).encode()
+    with suppress(ValueError):
+        key = load_pem_public_key(pem)
+        if isinstance(key, Ed25519PublicKey):
+            return key
+    raise SettingsInvalid(f"{path}: must hold the registry's Ed25519 public policy key, PEM")
+
+
+def _pseudonym_key(settings: RoomSettings) -> PseudonymKey:
+    try:
+        key = bytes.fromhex(config.read_secret(settings.pseudonym_key_file))
+    except ValueError:
+        key = b""
+    if len(key) != 32:
+        raise SettingsInvalid(f"{settings.pseudonym_key_file}: must hold 64 hex digits")
+    return PseudonymKey(settings.pseudonym_key_id, key)
+
+
+def _itself(connection: Connection) -> Connection:
+    return connection
+
+
+def _count(sequence: str) -> Callable[[], None]:
+    return SEQUENCED.labels(sequence).inc
