@@ -61,8 +61,8 @@ def prove(
     *,
     room: str = "sharing",
     verifier_key: VerifierKey | None = None,
-) -> None:
-    """Fetch the proof of a receipt (or of a bare leaf hash) and keep it as a file.
+) -> LogProof:
+    """Fetch the proof of a receipt (or of a bare leaf hash), keep it as a file and return it.
 
     1. Ask the room that keeps the log; an entry so fresh that it has no place yet is waited for.
     2. Put the proof together. The entry must be that of the leaf hash, whoever answered.
@@ -78,7 +78,8 @@ def prove(
     _require_leaf(merkle.leaf_hash(answer.entry), leaf_hash)
     if verifier_key is not None:
         open_proof(proof.to_bytes(), verifier_key, receipt)  # (3)
-    _write(Path(proof_file), proof.to_bytes())  # (4)
+    write_whole(Path(proof_file), proof.to_bytes())  # (4)
+    return proof
 
 
 def verify(proof_file: ProofPath, verifier_key: VerifierKey, receipt: Receipt | bytes | None = None) -> LogEntry:
@@ -131,12 +132,8 @@ def read_verifier_key(path: ProofPath) -> VerifierKey:
         raise KeyMalformed(f"{path} is not a verifier key file") from None
 
 
-def _require_leaf(found: bytes, expected: bytes) -> None:
-    if found != expected:
-        raise AnotherEntry("the proof is about another entry than the receipt")
-
-
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file that all may read in its place, whole or not at all. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
@@ -146,3 +143,8 @@ def _write(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def _require_leaf(found: bytes, expected: bytes) -> None:
+    if found != expected:
+        raise AnotherEntry("the proof is about another entry than the receipt")

@@ -59,9 +59,7 @@ AgreementOption: TypeAlias = Annotated[
 ]
 CaseOption: TypeAlias = Annotated[
     str,
-    typer.Option(
-        "--case", "-c", help="Your own reference of the case; no name, no PIN.", rich_help_panel="Ground"
-    ),
+    typer.Option("--case", "-c", help="Your own reference of the case; no name, no PIN.", rich_help_panel="Ground"),
 ]
 OfficerOption: TypeAlias = Annotated[
     str,
@@ -111,7 +109,7 @@ def ground(agreement: str, case: str, officer: str) -> AccessContext:
 
 
 def ask_identity(pin: str, name: str, birth_date: str) -> tuple[str, str, str]:
-    """What was left out is asked for on a terminal; otherwise it is read from the standard input, a line each, in order."""
+    """What was left out: asked for on a terminal, otherwise read from the standard input, a line each, in order."""
     return (
         pin or _ask("PIN (12 digits)"),
         name or _ask("Full name"),
@@ -126,8 +124,8 @@ def _ask(label: str) -> str:
     line = sys.stdin.readline()
     if not line:
         raise typer.BadParameter(
-            f"{label}: neither an option nor a line of the standard input, where PIN, full name and birth date are read "
-            "in this order as far as no option gives them"
+            f"{label}: neither an option nor a line of the standard input. What no option gives is read there, a line "
+            "each: PIN, full name, birth date"
         )
     return line.strip()
 

@@ -1,4 +1,4 @@
-"""How a command ends: exit codes, and what a refused user reads on the standard error. Answers go to the standard output."""
+"""How a command ends: exit codes, and what a refused user reads on the standard error; no answer goes there."""
 
 import json
 import sys

@@ -4,9 +4,10 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
-from google.protobuf.json_format import MessageToJson
+from google.protobuf.json_format import MessageToDict, MessageToJson
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from npd.common.v1.access_pb2 import AccessMode
 from npd.common.v1.error_reason_pb2 import ErrorReason
-from npd.common.v1.evidence_pb2 import LogEntry, Outcome, Receipt
+from npd.common.v1.evidence_pb2 import Outcome, Receipt
 from npd.registry.v1 import agency_pb2, rights_pb2
 from npd.sharing.v1 import change_pb2, lookup_pb2, usage_pb2
 
@@ -33,6 +34,11 @@ def print_json(message: Message, *, one_line: bool = False) -> None:
     """Proto JSON with the contract's field names."""
     indent = None if one_line else 2
     print(MessageToJson(message, preserving_proto_field_name=True, indent=indent, ensure_ascii=False), flush=True)
+
+
+def json_of(message: Message) -> dict[str, Any]:
+    """The same, to be put into more JSON."""
+    return MessageToDict(message, preserving_proto_field_name=True)
 
 
 def show_identity(answer: rights_pb2.WhoAmIResponse) -> None:
@@ -73,7 +79,9 @@ def show_citizen(answer: lookup_pb2.GetCitizenResponse) -> None:
     """The released fields; a disputed one is marked, for nobody should decide by it before asking."""
     sources: dict[str, str] = {}
     for one in answer.provenance:
-        sources[one.path] = ", ".join(filter(None, (sources.get(one.path), f"{one.source} {_time_text(one.event_time)}")))
+        sources[one.path] = ", ".join(
+            filter(None, (sources.get(one.path), f"{one.source} {_time_text(one.event_time)}"))
+        )
     table = Table("field", "value", *(["source"] if sources else []))
     for path, value in flatten(answer.citizen):
         top = re.split(r"[.\[]", path, maxsplit=1)[0]
@@ -105,7 +113,7 @@ def show_usage(answer: usage_pb2.FindUsageResponse) -> None:
     show_receipt(answer.receipt)
 
 
-def show_changes(message: change_pb2.WatchChangesResponse | change_pb2.PullChangesResponse) -> None:
+def show_changes(message: change_pb2.WatchChangesResponse) -> None:
     """A block of lines for each change."""
     for change in message.changes:
         head = f"{change.position}  {_time_text(change.event_time)}  {change.pin}  from {change.source}"
@@ -115,11 +123,6 @@ def show_changes(message: change_pb2.WatchChangesResponse | change_pb2.PullChang
         for path, value in [*values.items(), *((path, "(no value any more)") for path in gone)]:
             disputed = any(_is_below(path, other) for other in change.disputed_paths)
             console().print(Text(f"    {path}: {value}{'  (disputed)' if disputed else ''}"))
-
-
-def show_entry(entry: LogEntry, facts: Mapping[str, str]) -> None:
-    """A proven entry, after the facts of its proof."""
-    console().print(_facts({**facts, **dict(flatten(entry))}))
 
 
 def show_receipt(receipt: Receipt) -> None:

@@ -1,18 +1,17 @@
 """Answers given: a repeated request gets its first answer, and changes nothing."""
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
-from typing import Any, Generic, TypeVar, cast
+from typing import Generic, TypeVar
 from uuid import UUID
 
-from pydantic import TypeAdapter
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.caller import Caller
 from services.mesh.core.errors import InvalidField, Kind, MeshError
+from services.mesh.core.stored import from_stored, to_stored
 from services.mesh.core.tables import ANSWERS
 
 A = TypeVar("A")
@@ -77,7 +76,6 @@ class Answers:
 
         Raises RequestIdReused for another payload.
         """
-        adapter: TypeAdapter[A] = _adapter(cast(Hashable, shape))
         names = {"caller": caller.identity, "method": key.method, "request_id": key.request_id.lower()}
         row = insert(ANSWERS).values(**names, payload_hash=key.payload_hash).on_conflict_do_nothing()
         inserted = self._connection.execute(row.returning(ANSWERS.c.request_id)).first()  # (1)
@@ -86,14 +84,9 @@ class Answers:
             stored = self._connection.execute(ANSWERS.select().where(*mine)).one()
             if stored.payload_hash != key.payload_hash:
                 raise RequestIdReused()
-            yield Answer(adapter.validate_json(stored.answer))
+            yield Answer(from_stored(stored.answer, shape))
             return
         answer: Answer[A] = Answer(None)  # (3)
         yield answer
-        kept = adapter.dump_json(answer.value)
+        kept = to_stored(answer.value, shape)
         self._connection.execute(ANSWERS.update().where(*mine).values(answer=kept))
-
-
-@cache
-def _adapter(shape: Hashable) -> TypeAdapter[Any]:
-    return TypeAdapter(cast(type[Any], shape))

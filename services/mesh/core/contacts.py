@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from services.mesh.core.background import Stopping
-from services.mesh.core.caller import Caller
+from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock
 
 _REPORT_EVERY = 2.0
@@ -33,7 +33,9 @@ class Contacts:
         self._since_report: dict[str, Contact] = {}
 
     def note(self, caller: Caller, served: bool) -> None:
-        """A known caller called."""
+        """A known caller called. Operators are people: the directory is of systems and rooms."""
+        if caller.kind is CallerKind.OPERATOR:
+            return
         now = self._clock.now()
         with self._mutex:
             before = self._since_report.get(caller.name)

@@ -53,8 +53,8 @@ class Database(Generic[Unit]):
             yield self._unit(connection)
 
     @contextmanager
-    def pipeline(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
-        """One transaction on psycopg itself, for hot paths that send several statements in one round trip.
+    def raw_transaction(self) -> Iterator[psycopg.Connection[tuple[Any, ...]]]:
+        """One transaction on psycopg itself, for hot paths: it can send several statements in one round trip.
 
         Committed when the block ends, rolled back when it raises; a connection that broke is not used again.
         Raises StoreUnavailable.
@@ -62,8 +62,7 @@ class Database(Generic[Unit]):
         with _store_faults():
             pooled = self._engine.raw_connection()
             try:
-                driver = pooled.driver_connection
-                assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's dialect is psycopg
+                driver = _psycopg(pooled.driver_connection)
                 yield driver
                 driver.commit()
             except psycopg.OperationalError:
@@ -83,6 +82,17 @@ class Database(Generic[Unit]):
     def close(self) -> None:
         """Close the pooled connections."""
         self._engine.dispose()
+
+
+def driver_of(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
+    """The psycopg connection under a connection, in the same transaction."""
+    return _psycopg(connection.connection.driver_connection)
+
+
+def _psycopg(driver: object) -> psycopg.Connection[tuple[Any, ...]]:
+    if not isinstance(driver, psycopg.Connection):
+        raise TypeError("the engine's driver is not psycopg")
+    return driver
 
 
 @contextmanager

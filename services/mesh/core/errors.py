@@ -83,7 +83,7 @@ class InvalidField(MeshError):
 
     kind, reason = Kind.INVALID_ARGUMENT, "FIELD_INVALID"
 
-    def __init__(self, field: str, description: str, **metadata: object) -> None:
+    def __init__(self, field: str, description: str, /, **metadata: object) -> None:
         super().__init__(Violation(field, description), **metadata)
 
 

@@ -18,7 +18,6 @@ _MAX_VIOLATIONS = 20
 class _Step:
     name: str
     required: bool
-    repeated: bool
     presence: bool
     nested: Descriptor | None
 
@@ -29,7 +28,10 @@ def payload_hash(request: Message) -> bytes:
 
 
 def require_fields(request: Message) -> None:
-    """Raises FieldRequired, naming every field marked REQUIRED that is absent, empty or unspecified."""
+    """Raises FieldRequired, naming every field marked REQUIRED that is absent, empty or unspecified.
+
+    Items of a list are not looked into: each is judged where it is read, so that one bad item can be refused alone.
+    """
     violations: list[Violation] = []
     for field in _missing(request, ""):
         violations.append(Violation(field, "is required"))
@@ -51,9 +53,6 @@ def _missing(message: Message, prefix: str) -> Iterator[str]:
         value = getattr(message, step.name)
         if step.required and not value:
             yield prefix + step.name
-        elif step.repeated and step.nested is not None:
-            for index, item in enumerate(value):
-                yield from _missing(item, f"{prefix}{step.name}[{index}].")
 
 
 @cache
@@ -62,11 +61,11 @@ def _plan(descriptor: Descriptor) -> tuple[_Step, ...]:
     steps = []
     for field in descriptor.fields:
         required = field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]
-        nested = field.message_type
+        nested = None if field.is_repeated else field.message_type
         if nested is not None and not _holds_required(nested, frozenset()):
             nested = None
         if required or nested is not None:
-            steps.append(_Step(field.name, required, field.is_repeated, field.has_presence, nested))
+            steps.append(_Step(field.name, required, field.has_presence, nested))
     return tuple(steps)
 
 
@@ -77,6 +76,6 @@ def _holds_required(descriptor: Descriptor, seen: frozenset[str]) -> bool:
     for field in descriptor.fields:
         if field_behavior_pb2.REQUIRED in field.GetOptions().Extensions[field_behavior_pb2.field_behavior]:
             return True
-        if field.message_type is not None and _holds_required(field.message_type, seen):
+        if field.message_type is not None and not field.is_repeated and _holds_required(field.message_type, seen):
             return True
     return False

@@ -244,7 +244,6 @@ class Serving:
         try:
             with self._log.transaction() as own:
                 own.record_all(entries)
-            self.house.log_sequencer.wake()
         except StoreUnavailable:
             REFUSALS_UNRECORDED.inc(len(entries))
             log.error("refusals could not be recorded", count=len(entries))

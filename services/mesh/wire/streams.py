@@ -32,7 +32,7 @@ class RoomStopping(MeshError):
 class Stream:
     """One open stream, as its handler sees it: it waits, is woken, and looks whether it may go on."""
 
-    def __init__(self, streams: "Streams", call: Call, standing: Callable[[], None]) -> None:
+    def __init__(self, streams: "Streams", call: Call, standing: Callable[[], object]) -> None:
         self._streams = streams
         self._call = call
         self._standing = standing
@@ -93,7 +93,7 @@ class Streams:
         self._open: set[Stream] = set()
 
     @contextmanager
-    def open(self, call: Call, standing: Callable[[], None]) -> Iterator[Stream]:
+    def open(self, call: Call, standing: Callable[[], object]) -> Iterator[Stream]:
         """Take a slot for a call. `standing` raises once the stream's own ground is gone. Raises StreamSlotsTaken."""
         stream = Stream(self, call, standing)
         with self._mutex:

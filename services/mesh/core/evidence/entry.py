@@ -69,7 +69,11 @@ class PseudonymKey:
 
     def pseudonym(self, subject_id: UUID) -> bytes:
         """HMAC-SHA-256 of the subject id, 32 bytes."""
-        return hmac.digest(self.key, subject_id.bytes, sha256)
+        return hmac.digest(self.key, b"subject:" + subject_id.bytes, sha256)
+
+    def mark(self, text: str) -> bytes:
+        """HMAC-SHA-256 of a text, 32 bytes; never equal to a pseudonym."""
+        return hmac.digest(self.key, b"mark:" + text.encode(), sha256)
 
 
 class Sealer:
@@ -111,6 +115,10 @@ class Sealer:
     def pseudonym(self, subject_id: UUID) -> bytes:
         """The subject's name in this log."""
         return self._key.pseudonym(subject_id)
+
+    def mark(self, text: str) -> bytes:
+        """A keyed hash of a text that must not be stored itself, such as a PIN that was asked for."""
+        return self._key.mark(text)
 
     def receipt(self, sealed: SealedEntry) -> Receipt:
         """What an answer carries of its entry."""

@@ -1,16 +1,22 @@
 """Integrates committed entries into the Merkle tree and signs a checkpoint over it."""
 
-from datetime import datetime
-
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from npd_client import merkle
 from npd_client.checkpoint import Checkpoint
 from services.mesh.core.evidence import tiles
 from services.mesh.core.evidence.log import read_tiles
-from services.mesh.core.tables import LOG, LOG_CHECKPOINTS, LOG_PENDING, LOG_TILES
+from services.mesh.core.tables import LOG_CHECKPOINTS, LOG_PENDING, LOG_TILES
+
+_PLACE = text(
+    """
+    WITH moved AS (DELETE FROM log_pending WHERE pending_id = ANY(:due) RETURNING *)
+    INSERT INTO log (position, leaf_hash, pseudonym, entry, record_time)
+    SELECT :size - 1 + row_number() OVER (ORDER BY pending_id), leaf_hash, pseudonym, entry, record_time FROM moved
+    """
+)
 
 
 class Integrator:
@@ -31,23 +37,11 @@ class Integrator:
         size = connection.execute(select(func.coalesce(func.max(LOG_CHECKPOINTS.c.size), 0))).scalar_one()
         if not connection.execute(select(LOG_CHECKPOINTS.c.size).limit(1)).first():
             self._sign(connection, 0, merkle.EMPTY_ROOT)
-        pending = connection.execute(LOG_PENDING.select().order_by(LOG_PENDING.c.pending_id).limit(limit)).all()  # (1)
+        due = select(LOG_PENDING.c.pending_id, LOG_PENDING.c.leaf_hash).order_by(LOG_PENDING.c.pending_id).limit(limit)
+        pending = connection.execute(due).all()  # (1)
         if not pending:
             return 0
-        placed = [
-            {
-                "position": size + offset,
-                "leaf_hash": row.leaf_hash,
-                "pseudonym": row.pseudonym,
-                "entry": row.entry,
-                "record_time": row.record_time,
-            }
-            for offset, row in enumerate(pending)
-        ]
-        connection.execute(LOG.insert(), placed)
-        connection.execute(
-            LOG_PENDING.delete().where(LOG_PENDING.c.pending_id.in_([row.pending_id for row in pending]))
-        )
+        connection.execute(_PLACE, {"size": size, "due": [row.pending_id for row in pending]})
         edge = tiles.read_from(read_tiles(connection, tiles.root_tiles(size)))  # (2)
         growth = tiles.append(size, [row.leaf_hash for row in pending], edge)
         upsert = insert(LOG_TILES)
@@ -67,9 +61,3 @@ class Integrator:
 def log_origin(environment: str, room: str) -> str:
     """The name of a room's log, as its checkpoints and verifier keys have it."""
     return f"mesh.{environment}/{room}"
-
-
-def age_of_oldest_pending(connection: Connection, now: datetime) -> float:
-    """How many seconds the oldest entry without a position has waited; 0 if none waits."""
-    oldest = connection.execute(select(func.min(LOG_PENDING.c.record_time))).scalar_one()
-    return 0.0 if oldest is None else max(0.0, (now - oldest).total_seconds())

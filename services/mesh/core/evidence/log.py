@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, tuple_
 
+from services.mesh.core.db import driver_of
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.evidence import tiles
 from services.mesh.core.evidence.entry import Entry, Receipt, SealedEntry, Sealer
@@ -79,9 +80,7 @@ class Log:
     def record_all(self, entries: Sequence[Entry]) -> list[Receipt]:
         """Append entries, in one statement."""
         sealed = [self._sealer.seal(entry) for entry in entries]
-        driver = self._connection.connection.driver_connection
-        assert isinstance(driver, psycopg.Connection)  # noqa: S101 - the engine's dialect is psycopg
-        append(driver, sealed)
+        append(driver_of(self._connection), sealed)
         return [self._sealer.receipt(one) for one in sealed]
 
     def of_subject(self, pseudonym: bytes, *, before: int | None, limit: int) -> list[StoredEntry]:

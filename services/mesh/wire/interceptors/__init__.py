@@ -4,6 +4,8 @@ The first two are frames around the call; the others are guards that refuse it b
 the outermost, aborts. The chain is laid once per method; gRPC calls it through one interceptor.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any, Protocol
@@ -37,9 +39,9 @@ class Interceptors(grpc.ServerInterceptor):
 
     def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None],
+        continuation: "Callable[[grpc.HandlerCallDetails], grpc.RpcMethodHandler[Any, Any] | None]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any] | None:
+    ) -> "grpc.RpcMethodHandler[Any, Any] | None":  # generic in its stubs alone
         """The method's handler with the chain around it."""
         method = handler_call_details.method
         wrapped = self._wrapped.get(method)
@@ -50,7 +52,7 @@ class Interceptors(grpc.ServerInterceptor):
             wrapped = self._wrapped[method] = self._wrap(method, handler)
         return wrapped
 
-    def _wrap(self, method: str, handler: grpc.RpcMethodHandler[Any, Any]) -> grpc.RpcMethodHandler[Any, Any]:
+    def _wrap(self, method: str, handler: "grpc.RpcMethodHandler[Any, Any]") -> "grpc.RpcMethodHandler[Any, Any]":
         codecs = {
             "request_deserializer": handler.request_deserializer,
             "response_serializer": handler.response_serializer,
@@ -81,7 +83,7 @@ class Interceptors(grpc.ServerInterceptor):
         with self._around(method, request, context) as call:
             yield from behaviour(request, call.as_context())
 
-    def _around(self, method: str, request: Message, context: grpc.ServicerContext) -> "_Passage":
+    def _around(self, method: str, request: Message, context: grpc.ServicerContext) -> _Passage:
         return _Passage(self._frames, self._guards, self._standing, Call(method, context), request)
 
 

@@ -1,0 +1,43 @@
+"""The commands of `npd`. What a command needs is imported when it runs, so that `--help` answers at once."""
+
+import typer
+
+from services.cli import mesh, operators, room
+
+app = typer.Typer(
+    name="npd",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,  # they print local variables, and those can hold keys and personal data
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def about() -> None:
+    """Run the National Population Database mesh, and operate it.
+
+    On this machine: `npd up` starts a whole mesh to try things out on, `npd demo` tells what it does.
+    In production: `npd check`, `npd migrate` and `npd serve`, each for one room, with the NPD_* variables of that room.
+    As an operator: `npd connections`, `npd system` and `npd cert`, with an operator's certificate.
+
+    Exit codes: 0 done; 1 refused or failed, and why is printed; 2 usage or settings; 3 unreachable, or your own
+    certificate is not in order.
+    """
+
+
+app.command()(mesh.up)
+app.command()(mesh.demo)
+app.command()(room.serve)
+app.command()(room.migrate)
+app.command()(room.check)
+app.command()(operators.connections)
+
+system = typer.Typer(no_args_is_help=True, help="Suspend or resume an agency's system.")
+system.command()(operators.suspend)
+system.command()(operators.resume)
+app.add_typer(system, name="system")
+
+cert = typer.Typer(no_args_is_help=True, help="Revoke certificates.")
+cert.command()(operators.revoke)
+app.add_typer(cert, name="cert")

@@ -1,0 +1,81 @@
+"""The sample of a local mesh: two operators, four agencies, each with a system, officers and an agreement. Data only.
+
+The agreements are what the law's purposes allow (registry law files); `registration` puts them into a registry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+OPERATORS: Final = ("lan", "minh")
+"""The first registers and draws up agreements, the second signs them."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSystem:
+    """A system, its agency, the officers who use it, and what its one agreement grants: top-level paths by mode."""
+
+    agency: str
+    agency_name: str
+    system: str
+    name: str
+    officers: tuple[str, ...]
+    purpose: str
+    provision: str
+    grants: Mapping[str, tuple[str, ...]]
+
+    @property
+    def title(self) -> str:
+        """Its name in the mesh, "tax/core"."""
+        return f"{self.agency}/{self.system}"
+
+
+MEDICAL: Final = SampleSystem(
+    agency="moh",
+    agency_name="Bộ Y tế",
+    system="medical",
+    name="Medical database",
+    officers=("bs.hoa", "feed"),
+    purpose="DATABASE_FEED",
+    provision="?",
+    grants=MappingProxyType({"CONTRIBUTE": ("blood_type",)}),
+)
+TAX: Final = SampleSystem(
+    agency="tax",
+    agency_name="Cục Thuế",
+    system="core",
+    name="Tax administration",
+    officers=("cb.thu", "sync"),
+    purpose="STATE_MANAGEMENT",
+    provision="?",
+    grants=MappingProxyType(
+        {
+            "LOOKUP": ("full_name", "birth_date", "sex", "permanent_residence", "marital_status", "death_or_missing"),
+            "CHANGES": ("full_name", "permanent_residence", "marital_status", "death_or_missing"),
+        }
+    ),
+)
+ONE_STOP: Final = SampleSystem(
+    agency="hanoi",
+    agency_name="Ủy ban nhân dân thành phố Hà Nội",
+    system="one-stop",
+    name="Ha Noi one-stop system",
+    officers=("mc.an", "mc.binh"),
+    purpose="ADMINISTRATIVE_PROCEDURE",
+    provision="?",
+    grants=MappingProxyType(
+        {"LOOKUP": ("full_name", "birth_date", "sex", "hometown", "permanent_residence", "current_residence")}
+    ),
+)
+PORTAL: Final = SampleSystem(
+    agency="portal",
+    agency_name="Cổng Dịch vụ công quốc gia",
+    system="national",
+    name="National public service portal",
+    officers=("citizen",),
+    purpose="OWN_DATA",
+    provision="?",
+    grants=MappingProxyType({"USAGE": ("pin",), "LOOKUP": ("?",)}),
+)
+SYSTEMS: Final = (MEDICAL, TAX, ONE_STOP, PORTAL)

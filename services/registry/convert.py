@@ -1,0 +1,300 @@
+"""The registry's wire and its domain, turned into each other. Malformed input raises InvalidField."""
+
+import base64
+import binascii
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type import date_pb2
+
+from npd.common.v1 import error_reason_pb2
+from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, revocation_pb2, rights_pb2
+from services.mesh.core.agreements import Signature
+from services.mesh.core.caller import Leaf
+from services.mesh.core.contacts import Contact
+from services.mesh.core.errors import InvalidField, PageTokenInvalid
+from services.mesh.core.rights import Mode, State, System, Validity
+from services.registry import domain
+from services.registry.operations.rights import AgreementRights, Rights, Standing
+
+_SYSTEM_STATES = {
+    State.ACTIVE: agency_pb2.SYSTEM_STATE_ACTIVE,
+    State.SUSPENDED: agency_pb2.SYSTEM_STATE_SUSPENDED,
+}
+_AGREEMENT_STATES = {
+    State.DRAFT: agreement_pb2.AGREEMENT_STATE_DRAFT,
+    State.ACTIVE: agreement_pb2.AGREEMENT_STATE_ACTIVE,
+    State.SUSPENDED: agreement_pb2.AGREEMENT_STATE_SUSPENDED,
+}
+_MAX_PATHS = 100
+_MAX_CHAIN = 4
+
+
+def page_from_wire(size: int, token: str, *, default: int, most: int, keys: int) -> domain.Page:
+    """Which part of a list; its token is made of `keys` key columns. Raises InvalidField, PageTokenInvalid."""
+    if not 0 <= size <= most:
+        raise InvalidField("page_size", f"must lie between 1 and {most}, or be 0 for {default}")
+    if not token:
+        return domain.Page(size or default, None)
+    try:
+        after = tuple(base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode().split("\n"))
+    except (UnicodeError, binascii.Error):
+        after = ()
+    if len(after) != keys or "\0" in "".join(after):
+        raise PageTokenInvalid("page_token", "must be the next_page_token of the answer before")
+    return domain.Page(size or default, after)
+
+
+def page_token(page: domain.Page, count: int, *last_key: str) -> str:
+    """Token of the next page; empty when this page was not full."""
+    return base64.urlsafe_b64encode("\n".join(last_key).encode()).decode() if count == page.limit else ""
+
+
+def agency_from_wire(wire: agency_pb2.Agency) -> domain.Agency:
+    """An agency to register."""
+    agency_id = domain.require_identifier("agency.agency_id", wire.agency_id)
+    return domain.Agency(agency_id, domain.require_name("agency.name", wire.name))
+
+
+def agency_to_wire(agency: domain.Agency) -> agency_pb2.Agency:
+    """An agency."""
+    return agency_pb2.Agency(agency_id=agency.agency_id, name=agency.name)
+
+
+def agencies_to_wire(agencies: Sequence[domain.Agency], page: domain.Page) -> agency_pb2.ListAgenciesResponse:
+    """A page of agencies."""
+    last = agencies[-1].agency_id if agencies else ""
+    return agency_pb2.ListAgenciesResponse(
+        agencies=map(agency_to_wire, agencies), next_page_token=page_token(page, len(agencies), last)
+    )
+
+
+def system_from_wire(wire: agency_pb2.System) -> domain.NewSystem:
+    """A system to register."""
+    return domain.NewSystem(
+        domain.require_identifier("system.agency_id", wire.agency_id),
+        domain.require_identifier("system.system_id", wire.system_id),
+        domain.require_name("system.name", wire.name),
+    )
+
+
+def system_to_wire(system: System) -> agency_pb2.System:
+    """A system and its state."""
+    return agency_pb2.System(
+        agency_id=system.agency_id,
+        system_id=system.system_id,
+        name=system.name,
+        state=_SYSTEM_STATES[system.state],
+        cause=system.cause,
+        state_time=instant_to_wire(system.state_time),
+    )
+
+
+def systems_to_wire(systems: Sequence[System], page: domain.Page) -> agency_pb2.ListSystemsResponse:
+    """A page of systems."""
+    last = (systems[-1].agency_id, systems[-1].system_id) if systems else ()
+    return agency_pb2.ListSystemsResponse(
+        systems=map(system_to_wire, systems), next_page_token=page_token(page, len(systems), *last)
+    )
+
+
+def terms_from_wire(wire: agreement_pb2.AgreementTerms) -> domain.Terms:
+    """Terms to draw up; their id and environment are given by the registry, not by the caller."""
+    return domain.Terms(
+        agency_id=domain.require_identifier("terms.agency_id", wire.agency_id),
+        system_id=domain.require_identifier("terms.system_id", wire.system_id),
+        purpose=wire.purpose,
+        provision=wire.provision,
+        grants=tuple(_grant_from_wire(f"terms.grants[{index}]", grant) for index, grant in enumerate(wire.grants)),
+        validity=Validity(
+            _whole_date("terms.start_date", wire.start_date), _whole_date("terms.end_date", wire.end_date)
+        ),
+    )
+
+
+def terms_to_bytes(terms: domain.Terms) -> bytes:
+    """The bytes that both parties sign."""
+    wire = agreement_pb2.AgreementTerms(
+        agreement_id=terms.agreement_id,
+        environment=terms.environment,
+        agency_id=terms.agency_id,
+        system_id=terms.system_id,
+        purpose=terms.purpose,
+        provision=terms.provision,
+        start_date=date_to_wire(terms.validity.start),
+        end_date=date_to_wire(terms.validity.end),
+    )
+    for grant in terms.grants:
+        added = wire.grants.add(mode=grant.mode.value)  # a test holds the numbers equal
+        added.fields.paths.extend(grant.paths)
+    return wire.SerializeToString(deterministic=True)
+
+
+def signature_from_wire(wire: agreement_pb2.AgreementSignature) -> Signature:
+    """A party's signature."""
+    if wire.sign_time.nanos:
+        raise InvalidField("signature.sign_time", "must be in whole seconds")
+    if len(wire.certificate_chain) > _MAX_CHAIN:
+        raise InvalidField("signature.certificate_chain", "must be the leaf, then its issuing CA")
+    sign_time = instant_from_wire("signature.sign_time", wire.sign_time)
+    return Signature(tuple(wire.certificate_chain), sign_time, wire.signature)
+
+
+def agreement_to_wire(agreement: domain.Agreement) -> agreement_pb2.Agreement:
+    """An agreement with its terms as they were signed."""
+    wire = agreement_pb2.Agreement(
+        terms=agreement.terms, state=_AGREEMENT_STATES[agreement.state], cause=agreement.cause
+    )
+    for side, target in ((domain.Side.AGENCY, "agency_signature"), (domain.Side.OPERATOR, "operator_signature")):
+        if side in agreement.signatures:
+            getattr(wire, target).CopyFrom(_signature_to_wire(agreement.signatures[side]))
+    return wire
+
+
+def agreements_to_wire(
+    agreements: Sequence[domain.Agreement], page: domain.Page
+) -> agreement_pb2.ListAgreementsResponse:
+    """A page of agreements."""
+    last = agreements[-1].agreement_id if agreements else ""
+    return agreement_pb2.ListAgreementsResponse(
+        agreements=map(agreement_to_wire, agreements), next_page_token=page_token(page, len(agreements), last)
+    )
+
+
+def certificate_from_wire(wire: revocation_pb2.RevokeCertificateRequest) -> domain.CertificateName:
+    """The certificate to revoke."""
+    return domain.CertificateName(
+        domain.require_issuer_key_id("issuer_key_id", wire.issuer_key_id),
+        domain.require_serial_number("serial_number", wire.serial_number),
+    )
+
+
+def revocation_reason_from_wire(reason: int) -> domain.RevocationReason:
+    """Why a certificate is revoked."""
+    try:
+        return domain.RevocationReason(reason)
+    except ValueError:
+        raise InvalidField("reason", "must be a reason of the contract") from None
+
+
+def contacts_from_wire(wire: directory_pb2.ReportContactsRequest) -> list[Contact]:
+    """A room's report."""
+    return [_contact_from_wire(f"contacts[{index}]", contact) for index, contact in enumerate(wire.contacts)]
+
+
+def connections_to_wire(connections: Sequence[domain.Connection]) -> directory_pb2.ListConnectionsResponse:
+    """The directory."""
+    return directory_pb2.ListConnectionsResponse(connections=map(_connection_to_wire, connections))
+
+
+def standing_to_wire(standing: Standing, leaf: Leaf) -> rights_pb2.WhoAmIResponse:
+    """Who the caller is, by its certificate and by the registry."""
+    caller, system = standing.caller, standing.system
+    return rights_pb2.WhoAmIResponse(
+        identity=caller.identity,
+        agency_id=caller.agency_id,
+        agency_name=standing.agency_name,
+        system_id=caller.system_id,
+        state=agency_pb2.SYSTEM_STATE_UNSPECIFIED if system is None else _SYSTEM_STATES[system.state],
+        cause="" if system is None else system.cause,
+        certificate_expire_time=instant_to_wire(leaf.expire_time),
+        certificate_serial_number=leaf.serial_number,
+    )
+
+
+def rights_to_wire(rights: Rights) -> rights_pb2.DescribeRightsResponse:
+    """What the caller's agreements grant."""
+    return rights_pb2.DescribeRightsResponse(
+        agreements=map(_agreement_rights_to_wire, rights.agreements), policy_revision=rights.policy_revision
+    )
+
+
+def instant_to_wire(instant: datetime) -> Timestamp:
+    """An instant."""
+    wire = Timestamp()
+    wire.FromDatetime(instant)
+    return wire
+
+
+def instant_from_wire(field: str, wire: Timestamp) -> datetime:
+    """An instant, aware, in UTC."""
+    try:
+        return wire.ToDatetime(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidField(field, "must be a time from year 1 to 9999") from None
+
+
+def date_to_wire(day: date | None) -> date_pb2.Date | None:
+    """A whole date; None stays absent."""
+    return None if day is None else date_pb2.Date(year=day.year, month=day.month, day=day.day)
+
+
+def _whole_date(field: str, wire: date_pb2.Date) -> date:
+    try:
+        return date(wire.year, wire.month, wire.day)
+    except ValueError:
+        raise InvalidField(field, "must be a whole date of the calendar") from None
+
+
+def _grant_from_wire(field: str, wire: agreement_pb2.Grant) -> domain.Grant:
+    try:
+        mode = Mode(wire.mode)
+    except ValueError:
+        raise InvalidField(f"{field}.mode", "must be a mode of the contract") from None
+    if len(wire.fields.paths) > _MAX_PATHS:
+        raise InvalidField(f"{field}.fields", f"must name {_MAX_PATHS} fields at most")
+    return domain.Grant(mode, tuple(dict.fromkeys(wire.fields.paths)))
+
+
+def _signature_to_wire(signature: Signature) -> agreement_pb2.AgreementSignature:
+    return agreement_pb2.AgreementSignature(
+        certificate_chain=signature.chain,
+        sign_time=instant_to_wire(signature.sign_time),
+        signature=signature.signature,
+    )
+
+
+def _contact_from_wire(field: str, wire: directory_pb2.Contact) -> Contact:
+    segments = wire.name.split("/")
+    if len(segments) > 2:
+        raise InvalidField(f"{field}.name", "must be agency/system or the name of a room")
+    for segment in segments:
+        domain.require_identifier(f"{field}.name", segment)
+    if not wire.HasField("contact_time"):
+        raise InvalidField(f"{field}.contact_time", "is required")
+    success_time = None
+    if wire.HasField("success_time"):
+        success_time = instant_from_wire(f"{field}.success_time", wire.success_time)
+    return Contact(wire.name, instant_from_wire(f"{field}.contact_time", wire.contact_time), success_time)
+
+
+def _connection_to_wire(connection: domain.Connection) -> directory_pb2.Connection:
+    wire = directory_pb2.Connection(
+        name=connection.name,
+        title=connection.title,
+        state=connection.state.value,  # type: ignore[arg-type]  # a test holds the numbers equal
+    )
+    if connection.system_state is not None:
+        wire.system_state = _SYSTEM_STATES[connection.system_state]
+    if connection.contact is not None:
+        wire.last_contact_time.FromDatetime(connection.contact.contact_time)
+        if connection.contact.success_time is not None:
+            wire.last_success_time.FromDatetime(connection.contact.success_time)
+    return wire
+
+
+def _agreement_rights_to_wire(rights: AgreementRights) -> rights_pb2.AgreementRights:
+    agreement = rights.agreement
+    wire = rights_pb2.AgreementRights(
+        agreement_id=agreement.agreement_id,
+        purpose=agreement.purpose,
+        provision=agreement.provision,
+        start_date=date_to_wire(agreement.validity.start),
+        end_date=date_to_wire(agreement.validity.end),
+    )
+    if rights.refusal:
+        wire.refusal = error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{rights.refusal}")
+    for mode, paths in sorted(rights.modes.items(), key=lambda item: item[0].value):
+        wire.modes.add(mode=mode.value, paths=sorted(paths))  # a test holds the numbers equal
+    return wire

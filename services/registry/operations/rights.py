@@ -1,0 +1,71 @@
+"""Tells a caller what it may do, by the very decisions that refuse and admit everywhere in the mesh."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date
+
+from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import Clock, legal_date
+from services.mesh.core.errors import MeshError
+from services.mesh.core.rights import Agreement, Mode, Policy, System
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who a caller is to the mesh; empty where it is no system, or not a registered one."""
+
+    caller: Caller
+    agency_name: str
+    system: System | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementRights:
+    """What an agreement grants on a day: modes with their paths, or the reason of the refusal."""
+
+    agreement: Agreement
+    refusal: str
+    modes: dict[Mode, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a system's agreements grant, at a revision of the policy."""
+
+    agreements: tuple[AgreementRights, ...]
+    policy_revision: int
+
+
+class RightsOperations:
+    """Reads the policy that this room itself decides by; nothing is written."""
+
+    def __init__(self, policy: Callable[[], Policy], clock: Clock) -> None:
+        self._policy = policy
+        self._clock = clock
+
+    def who_am_i(self, caller: Caller) -> Standing:
+        """Who the caller is."""
+        policy = self._policy()
+        system = policy.systems.get((caller.agency_id, caller.system_id))
+        return Standing(caller, policy.agencies.get(caller.agency_id, ""), system)
+
+    def describe_rights(self, caller: Caller) -> Rights:
+        """What each agreement of the calling system grants today, by id."""
+        policy, day = self._policy(), legal_date(self._clock.now())
+        mine = [
+            agreement
+            for _, agreement in sorted(policy.agreements.items())
+            if caller.kind is CallerKind.AGENCY
+            and (agreement.agency_id, agreement.system_id) == (caller.agency_id, caller.system_id)
+        ]
+        return Rights(tuple(_rights(policy, agreement, day) for agreement in mine), policy.revision)
+
+
+def _rights(policy: Policy, agreement: Agreement, day: date) -> AgreementRights:
+    try:
+        policy.require_system_active(agreement.agency_id, agreement.system_id)
+        policy.require_agreement(agreement.agency_id, agreement.system_id, agreement.agreement_id, day)
+        modes = {mode: policy.usable_paths(agreement, mode, day) for mode in agreement.grants}
+    except MeshError as refusal:
+        return AgreementRights(agreement, refusal.reason, {})
+    return AgreementRights(agreement, "", modes)

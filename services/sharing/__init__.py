@@ -1,0 +1,1 @@
+"""Sharing: the record of the National Population Database, and everything that discloses from it."""

@@ -1,0 +1,98 @@
+"""Composition root of the sharing room: the only place that wires its modules."""
+
+from functools import partial
+
+from pydantic import Field
+from sqlalchemy import Connection
+
+from npd.sharing.v1 import (
+    change_pb2,
+    change_pb2_grpc,
+    contribution_pb2,
+    contribution_pb2_grpc,
+    lookup_pb2,
+    lookup_pb2_grpc,
+    usage_pb2,
+    usage_pb2_grpc,
+)
+from services.mesh.core.background import Background
+from services.mesh.core.config import RoomSettings
+from services.mesh.core.gather import Gatherer
+from services.mesh.core.sequencer import Sequencer
+from services.mesh.wire.metrics import SEQUENCED
+from services.mesh.wire.room import Composition, House, Room
+from services.mesh.wire.server import Served
+from services.sharing.changes.operations import Following
+from services.sharing.changes.reader import FeedReader
+from services.sharing.changes.repository import integrate
+from services.sharing.changes.servicer import ChangeServicer
+from services.sharing.contribution.operations import Contributing
+from services.sharing.contribution.servicer import ContributionServicer
+from services.sharing.lookup.operations import LookingUp
+from services.sharing.lookup.servicer import LookupServicer
+from services.sharing.policy import METHODS
+from services.sharing.unit import Sharing
+from services.sharing.usage.operations import FindingUsage
+from services.sharing.usage.servicer import UsageServicer
+
+
+class Settings(RoomSettings):
+    """What the sharing room is told besides."""
+
+    sandbox: bool = Field(default=False, description="whether PINs of the synthetic range exist here")
+    lookup_queue: int = Field(default=512, ge=1, description="lookups that may wait for the gatherer")
+    lookup_batch: int = Field(default=64, ge=1, description="lookups answered in one transaction")
+
+
+def compose(house: House) -> Composition:
+    """Wire the room."""
+    settings = house.settings
+    assert isinstance(settings, Settings)  # noqa: S101 - ROOM names them
+    clock, sealer, sandbox = house.clock, house.sealer, settings.sandbox
+    database = house.database(partial(Sharing, sealer=sealer))
+    policy = lambda: house.keeper.current  # noqa: E731
+    reader = FeedReader(database, house.streams.wake)
+
+    def sequenced() -> None:
+        SEQUENCED.labels("feed").inc()
+        reader.wake()
+
+    feed = Sequencer(house.database(_itself), "feed", integrate, after=sequenced)
+    lookups = LookingUp(database, policy, sealer, clock)
+    gatherer = Gatherer(lookups.get_citizens, queue=settings.lookup_queue, batch=settings.lookup_batch)
+    contributing = Contributing(database, policy, clock, feed.wake)
+    following = Following(database, reader, policy, clock)
+    usage = FindingUsage(database, policy, sealer, clock)
+    return Composition(
+        served=(
+            Served(
+                contribution_pb2.DESCRIPTOR.services_by_name["ContributionService"],
+                contribution_pb2_grpc.add_ContributionServiceServicer_to_server,
+                ContributionServicer(contributing, clock, sandbox=sandbox),
+            ),
+            Served(
+                lookup_pb2.DESCRIPTOR.services_by_name["LookupService"],
+                lookup_pb2_grpc.add_LookupServiceServicer_to_server,
+                LookupServicer(gatherer, clock, sandbox=sandbox),
+            ),
+            Served(
+                change_pb2.DESCRIPTOR.services_by_name["ChangeService"],
+                change_pb2_grpc.add_ChangeServiceServicer_to_server,
+                ChangeServicer(following, house.streams),
+            ),
+            Served(
+                usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
+                usage_pb2_grpc.add_UsageServiceServicer_to_server,
+                UsageServicer(usage, policy, clock, sandbox=sandbox),
+            ),
+        ),
+        methods=METHODS,
+        background=(Background("feed", feed.run), Background("feed-reader", reader.run)),
+    )
+
+
+def _itself(connection: Connection) -> Connection:
+    return connection
+
+
+ROOM = Room("sharing", "services.sharing", Settings, compose)

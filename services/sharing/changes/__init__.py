@@ -1,0 +1,1 @@
+"""Changes: the feed that connected systems follow."""

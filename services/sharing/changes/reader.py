@@ -1,0 +1,68 @@
+"""The one reader of the feed in this process: it keeps the newest changes in memory and wakes the open streams."""
+
+import threading
+from bisect import bisect_right
+from collections.abc import Callable
+
+from services.mesh.core.background import Stopping
+from services.mesh.core.db import Database
+from services.sharing.changes.domain import Change, Feed
+from services.sharing.unit import Sharing
+
+_KEPT = 20_000
+_PAGE = 2_000
+_LOOK_EVERY = 0.1
+
+
+class FeedReader:
+    """Follows the feed once for all streams. `news` is called when there are new changes."""
+
+    def __init__(self, database: Database[Sharing], news: Callable[[], None]) -> None:
+        self._db = database
+        self._news = news
+        self._sequenced = threading.Event()
+        self._kept: tuple[Change, ...] = ()
+        self._feed: Feed | None = None
+
+    def wake(self) -> None:
+        """The sequencer gave positions here. (What another replica sequenced is seen at the next look.)"""
+        self._sequenced.set()
+
+    def run(self, stopping: Stopping) -> None:
+        """Follow until told to stop."""
+        while not stopping.is_set():
+            self._sequenced.clear()
+            if self.look() < _PAGE:
+                self._sequenced.wait(_LOOK_EVERY)
+
+    def look(self) -> int:
+        """Read what is new; returns how many changes were."""
+        with self._db.transaction() as tx:
+            feed = tx.changes.extent()
+            known = self._feed
+            if known is not None and known.incarnation == feed.incarnation:
+                new = tx.changes.after(known.head, _PAGE) if feed.head > known.head else []
+                feed = Feed(feed.incarnation, feed.oldest, new[-1].position if new else known.head)
+            else:
+                new, self._kept = [], ()
+        self._kept = (*self._kept, *new)[-_KEPT:]
+        self._feed = feed
+        if new:
+            self._news()
+        return len(new)
+
+    def extent(self) -> Feed:
+        """The feed's extent, as far as this process has read."""
+        if self._feed is None:
+            self.look()
+        assert self._feed is not None  # noqa: S101 - look() set it or raised
+        return self._feed
+
+    def after(self, position: int, limit: int) -> tuple[Change, ...]:
+        """The next changes after a position: from memory, or from the store for who is far behind."""
+        kept = self._kept
+        if kept and kept[0].position <= position + 1:
+            start = bisect_right(kept, position, key=lambda change: change.position)
+            return kept[start : start + limit]
+        with self._db.transaction() as tx:
+            return tuple(tx.changes.after(position, limit))

@@ -1,0 +1,69 @@
+"""npd.sharing.v1.ChangeService: a page at a time, or a stream that waits for news and for the end of its right."""
+
+import time
+from collections.abc import Iterator
+
+import grpc
+
+from npd.sharing.v1 import change_pb2, change_pb2_grpc
+from services.mesh.core.caller import Caller
+from services.mesh.core.rights import Access
+from services.mesh.wire.call import call_of, caller_of
+from services.mesh.wire.streams import Stream, Streams
+from services.sharing.changes import convert
+from services.sharing.changes.domain import Cursor, Delivery
+from services.sharing.changes.operations import Following
+from services.sharing.record.convert import access_from_wire
+
+_BATCH = 500
+_COALESCE = 0.1
+_SIGN_OF_LIFE = 25.0
+
+
+class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
+    """Adapts the wire to following."""
+
+    def __init__(self, following: Following, streams: Streams) -> None:
+        self._following = following
+        self._streams = streams
+
+    def PullChanges(
+        self, request: change_pb2.PullChangesRequest, context: grpc.ServicerContext
+    ) -> change_pb2.PullChangesResponse:
+        access, cursor = access_from_wire(request.access), convert.cursor_from_wire(request)
+        size = convert.page_size_from_wire(request.page_size)
+        delivery = self._following.next_changes(caller_of(context), call_of(context).method, access, cursor, size)
+        return convert.page_to_wire(delivery)
+
+    def WatchChanges(
+        self, request: change_pb2.WatchChangesRequest, context: grpc.ServicerContext
+    ) -> Iterator[change_pb2.WatchChangesResponse]:
+        caller, method = caller_of(context), call_of(context).method
+        access, given = access_from_wire(request.access), convert.cursor_from_wire(request)
+        cursor = self._following.start(given)
+        with self._streams.open(call_of(context), lambda: self._following.require_right(caller, access)) as stream:
+            for delivery in deliveries(self._following, stream, caller, method, access, cursor):
+                yield convert.news_to_wire(delivery)
+
+
+def deliveries(
+    following: Following, stream: Stream, caller: Caller, method: str, access: Access, cursor: Cursor
+) -> Iterator[Delivery]:
+    """What a stream delivers, gathered for up to 100 ms, until its planned end; the last one carries the cursor.
+
+    Raises what ends the caller's right, RoomStopping, StoreUnavailable.
+    """
+    last_sent, ended = 0.0, False
+    while not ended:
+        ended = stream.has_ended
+        delivery = following.next_changes(caller, method, access, cursor, _BATCH)
+        cursor = delivery.cursor
+        silence = time.monotonic() - last_sent
+        if delivery.changes or ended or silence > _SIGN_OF_LIFE:
+            last_sent = time.monotonic()
+            yield delivery
+        if ended or cursor.position < delivery.feed.head:
+            continue
+        stream.wait(_SIGN_OF_LIFE)
+        while (early := last_sent + _COALESCE - time.monotonic()) > 0 and not stream.has_ended:
+            stream.wait(early)

@@ -1,0 +1,1 @@
+"""Contributions: connected databases tell the record what they know."""

@@ -1,0 +1,174 @@
+"""The use case of contributions: many items of one source, each with its own result, in one transaction."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from uuid import UUID, uuid4
+
+from sqlalchemy.exc import IntegrityError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from services.mesh.core.answers import AnswerKey
+from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import Clock, legal_date
+from services.mesh.core.db import Database
+from services.mesh.core.errors import FieldRequired, MeshError, Violation
+from services.mesh.core.rights import Access, Mode, Policy
+from services.sharing.changes.domain import Change
+from services.sharing.contribution.domain import (
+    MINTING_ROOM,
+    EventIdReused,
+    Item,
+    Malformed,
+    PinTaken,
+    Result,
+    Results,
+    Status,
+    SubjectNotMinted,
+    WriteRight,
+    rejected,
+    require_times,
+    write_right,
+)
+from services.sharing.record.fields import select
+from services.sharing.record.subject import Subject, Telling
+from services.sharing.unit import Sharing
+
+
+class Contributing:
+    """Takes in contributions. `wake` is called after a commit that left changes for the sequencer."""
+
+    def __init__(
+        self, database: Database[Sharing], policy: Callable[[], Policy], clock: Clock, wake: Callable[[], None]
+    ) -> None:
+        self._db = database
+        self._policy = policy
+        self._clock = clock
+        self._wake = wake
+
+    # two sources may name the same new PIN, or one event twice, at the same moment: the later looks again
+    @retry(retry=retry_if_exception_type(IntegrityError), stop=stop_after_attempt(5), reraise=True)
+    def contribute(
+        self, caller: Caller, access: Access | None, items: Sequence[Item | Malformed], key: AnswerKey
+    ) -> Results:
+        """Take in items, each for itself; when this returns, what it reports is durable.
+
+        1. The source's right to write is settled for the call.
+        2. An item known under its event id is a DUPLICATE, or refused if its content differs.
+        3. Its person is found, or the item is HELD until its PIN comes.
+        4. What it tells joins what others told; the record follows by the authority rule, and the feed moves with it.
+
+        Raises what `Policy.authorise` raises, FieldRequired for an agency without access, RequestIdReused.
+        """
+        right = self._right(caller, access)  # (1)
+        with self._db.transaction() as tx, tx.answers.once(caller, key, Results) as answer:
+            if answer.given:
+                return answer.given
+            batch = _Batch(tx, self._policy(), self._clock.now(), right)
+            answer.give(Results(batch.take_all(items)))
+            batch.save()
+        self._wake()
+        return answer.value
+
+    def _right(self, caller: Caller, access: Access | None) -> WriteRight:
+        policy, day = self._policy(), legal_date(self._clock.now())
+        if caller.kind is CallerKind.ROOM:
+            return write_right(caller, frozenset(), policy, day)
+        if access is None:
+            raise FieldRequired(Violation("access", "is required of agencies"))
+        policy.authorise(caller.agency_id, caller.system_id, access, Mode.CONTRIBUTE, (), day)
+        agreement = policy.agreements[access.agreement_id]
+        return write_right(caller, policy.usable_paths(agreement, Mode.CONTRIBUTE, day), policy, day)
+
+
+class _Batch:
+    """The items of one call in one transaction: read at once, decided in memory, written at once."""
+
+    def __init__(self, tx: Sharing, policy: Policy, now: datetime, right: WriteRight) -> None:
+        self._tx, self._policy, self._now, self._right = tx, policy, now, right
+        self._known: dict[str, bytes] = {}
+        self._subjects: dict[UUID, Subject] = {}
+        self._by_pin: dict[str, Subject] = {}
+        self._new_pins: list[tuple[str, Subject]] = []
+        self._taken: list[tuple[Item, Subject | None]] = []
+        self._changes: list[Change] = []
+
+    def take_all(self, items: Sequence[Item | Malformed]) -> tuple[Result, ...]:
+        """Decide about every item, in order."""
+        readable = [item for item in items if isinstance(item, Item)]
+        self._known = self._tx.contributions.known(self._right.source, {item.event_id for item in readable})
+        named = {pin for item in readable for pin in (item.pin, item.pin_told) if pin}
+        owners = self._tx.records.subject_ids(named)
+        wanted = {*owners.values(), *(item.subject_id for item in readable if item.subject_id)}
+        self._subjects = self._tx.records.lock_subjects(wanted)
+        self._by_pin = {pin: self._subjects[owner] for pin, owner in owners.items()}
+        return tuple(self._take(item) for item in items)
+
+    def save(self) -> None:
+        """Apply what waited for the new PINs, and write everything that was decided."""
+        tx, now = self._tx, self._now
+        for source, item in tx.contributions.release([pin for pin, _ in self._new_pins]):
+            self._tell(self._by_pin[item.pin], item, source)
+        tx.records.add_pins([(pin, subject.subject_id) for pin, subject in self._new_pins])
+        tx.records.save([subject for subject in self._subjects.values() if subject.told], now)
+        taken = [(item, subject.subject_id if subject else None) for item, subject in self._taken]
+        tx.contributions.add(self._right.source, taken, now)
+        tx.contributions.hold(self._right.source, [item for item, subject in self._taken if subject is None], now)
+        tx.changes.put(self._changes)
+
+    def _take(self, item: Item | Malformed) -> Result:
+        try:
+            if isinstance(item, Malformed):
+                raise item.error
+            known = self._known.get(item.event_id)
+            if known is not None and known != item.content_hash:  # (2)
+                raise EventIdReused()
+            if known is not None:
+                return Result(item.event_id, Status.DUPLICATE)
+            require_times(item.event_time, item.register_time, self._now)
+            self._right.require(item.paths)
+            subject = self._subject_of(item)  # (3)
+        except MeshError as error:
+            return rejected(item.event_id, error)
+        self._known[item.event_id] = item.content_hash
+        self._taken.append((item, subject))
+        if subject is None:
+            return Result(item.event_id, Status.HELD)
+        return Result(item.event_id, Status.APPLIED, self._tell(subject, item, self._right.source))
+
+    def _subject_of(self, item: Item) -> Subject | None:
+        """Whom the item is about. None: his PIN is not known yet. Raises SubjectNotMinted, PinTaken."""
+        if item.subject_id is None:
+            return self._by_pin.get(item.pin)
+        subject = self._subjects.get(item.subject_id)
+        owner = self._by_pin.get(item.pin_told)
+        if subject is None and (self._right.source != MINTING_ROOM or not item.pin_told):
+            raise SubjectNotMinted()
+        if owner is not None and owner is not subject:
+            raise PinTaken()
+        if subject is None:
+            subject = self._subjects[item.subject_id] = Subject(item.subject_id, item.pin_told)
+        if item.pin_told and owner is None:
+            self._by_pin[item.pin_told] = subject
+            self._new_pins.append((item.pin_told, subject))
+        return subject
+
+    def _tell(self, subject: Subject, item: Item, source: str) -> tuple[str, ...]:
+        """Tell it (4). Returns the paths for which the record keeps another value."""
+        telling = Telling(source, item.event_id, item.values, item.event_time, item.register_time)
+        effect = subject.tell(telling, self._now, self._policy.fields)
+        if effect.changed_paths:
+            self._changes.append(
+                Change(
+                    position=0,
+                    change_id=uuid4(),
+                    subject_id=subject.subject_id,
+                    pin=subject.pin,
+                    paths=effect.changed_paths,
+                    disputed=tuple(path for path in effect.changed_paths if path in subject.disputed),
+                    person=select(subject.person, effect.changed_paths).SerializeToString(),
+                    source=source,
+                    event_time=item.event_time,
+                    record_time=self._now,
+                )
+            )
+        return effect.not_followed

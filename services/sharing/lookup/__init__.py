@@ -1,0 +1,1 @@
+"""Lookup: verify, then release."""

@@ -1,0 +1,111 @@
+"""Identifies a citizen by what a caller states, before anything is released; counts mismatches and closes PINs.
+
+Works on psycopg itself and for many questions at once: it stands on the hot path.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from services.mesh.core.errors import Kind, MeshError
+from services.sharing.record.dates import PartialDate
+from services.sharing.record.resolution import Assertion
+
+MISMATCHES_A_DAY = 5
+
+_READ_RECORDS = """
+SELECT p.pin, r.subject_id, r.name_key, r.birth_year, r.birth_month, r.birth_day, r.person, r.disputed
+FROM pins p JOIN records r ON r.subject_id = p.subject_id WHERE p.pin = ANY(%s)"""
+_READ_ASSERTIONS = """
+SELECT ordinal, path, item_key, source, value, event_time, record_time
+FROM assertions WHERE subject_id = %s AND path = ANY(%s)"""
+_READ_MISMATCHES = "SELECT pin_mark, system, count FROM mismatches WHERE pin_mark = ANY(%s) AND day = %s"
+_COUNT_MISMATCHES = """
+INSERT INTO mismatches (pin_mark, system, day, count) SELECT pin_mark, system, %s, count
+FROM unnest(%s::bytea[], %s::text[], %s::int[]) AS counted (pin_mark, system, count)
+ON CONFLICT (pin_mark, system, day) DO UPDATE SET count = mismatches.count + excluded.count"""
+
+
+class PinClosedToday(MeshError):
+    """Too many mismatches on the PIN by this system today."""
+
+    kind, reason = Kind.RESOURCE_EXHAUSTED, "PIN_CLOSED_TODAY"
+    retry_after = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class StatedIdentity:
+    """What a caller states of a citizen: PIN, full name as a key, birth date."""
+
+    pin: str
+    name_key: str
+    birth_date: PartialDate
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """An identity as one system states it; `pin_mark` is the PIN's keyed hash, under which mismatches are counted."""
+
+    system: str
+    pin_mark: bytes
+    stated: StatedIdentity
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The record of a PIN, matched or not."""
+
+    subject_id: UUID
+    is_match: bool
+    person: bytes
+    disputed: tuple[str, ...]
+
+
+Finding = Found | PinClosedToday | None
+"""None: nobody has the PIN."""
+
+
+def identify(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> list[Finding]:
+    """What stands behind each claim, in their order; two reads in one round trip.
+
+    A PIN that is closed to the system today stays closed even for a claim that would match, or closing it would tell.
+    """
+    with driver.pipeline(), driver.cursor(binary=True) as records, driver.cursor(binary=True) as mismatches:
+        records.execute(_READ_RECORDS, ([claim.stated.pin for claim in claims],))
+        mismatches.execute(_READ_MISMATCHES, ([claim.pin_mark for claim in claims], day))
+        by_pin = {row[0]: row for row in records.fetchall()}
+        counts = {(bytes(row[0]), row[1]): row[2] for row in mismatches.fetchall()}
+    return [_finding(claim, by_pin.get(claim.stated.pin), counts) for claim in claims]
+
+
+def read_assertions(
+    driver: psycopg.Connection[tuple[Any, ...]], subject_id: UUID, paths: Iterable[str]
+) -> list[Assertion]:
+    """All that was ever told for some paths of a subject: for the provenance of what is released."""
+    with driver.cursor(binary=True) as cursor:
+        cursor.execute(_READ_ASSERTIONS, (subject_id, list(paths)))
+        return [Assertion(*row) for row in cursor.fetchall()]
+
+
+def count_mismatches(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> None:
+    """Count claims that did not match, against their systems and PINs; in the caller's transaction."""
+    counted = sorted(Counter((claim.pin_mark, claim.system) for claim in claims).items())
+    if counted:
+        columns = [key[0] for key, _ in counted], [key[1] for key, _ in counted], [count for _, count in counted]
+        driver.execute(_COUNT_MISMATCHES, (day, *columns))
+
+
+def _finding(claim: Claim, row: tuple[Any, ...] | None, counts: dict[tuple[bytes, str], int]) -> Finding:
+    if counts.get((claim.pin_mark, claim.system), 0) >= MISMATCHES_A_DAY:
+        return PinClosedToday(limit=MISMATCHES_A_DAY)
+    if row is None:
+        return None
+    _, subject_id, name_key, year, month, day, person, disputed = row
+    stated = claim.stated
+    is_match = name_key == stated.name_key and year > 0 and stated.birth_date.agrees_with(PartialDate(year, month, day))
+    return Found(subject_id, is_match, bytes(person), tuple(disputed))

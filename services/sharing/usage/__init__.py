@@ -1,0 +1,1 @@
+"""Usage: the citizen sees who used his record."""

@@ -1,0 +1,70 @@
+"""The use case of usage: the same identity match as a lookup, then the log's entries about the citizen."""
+
+from collections.abc import Callable, Sequence
+
+from services.mesh.core.caller import Caller
+from services.mesh.core.clock import Clock, legal_date
+from services.mesh.core.db import Database
+from services.mesh.core.errors import MeshError
+from services.mesh.core.evidence.entry import Entry, Outcome, Sealer
+from services.mesh.core.evidence.log import StoredEntry
+from services.mesh.core.rights import Access, Mode, Policy
+from services.sharing.record.identification import Claim, StatedIdentity, count_mismatches, identify
+from services.sharing.unit import Sharing
+from services.sharing.usage.domain import Usage
+
+
+class FindingUsage:
+    """Shows a citizen who used his record."""
+
+    def __init__(
+        self,
+        database: Database[Sharing],
+        policy: Callable[[], Policy],
+        sealer: Sealer,
+        clock: Clock,
+    ) -> None:
+        self._db = database
+        self._policy = policy
+        self._sealer = sealer
+        self._clock = clock
+
+    def find_usage(
+        self,
+        caller: Caller,
+        method: str,
+        access: Access,
+        identity: StatedIdentity,
+        page_size: int,
+        before: int | None,
+    ) -> Usage:
+        """The uses of a citizen's record, newest first; those without a position yet stand on the first page.
+
+        1. The ground is confirmed: an agreement in mode USAGE.
+        2. The stated identity must match, as for a lookup.
+        3. This call is itself recorded, in the same transaction.
+
+        Raises what `Policy.authorise` raises, PinClosedToday, StoreUnavailable.
+        """
+        day = legal_date(self._clock.now())
+        ground = self._policy().authorise(caller.agency_id, caller.system_id, access, Mode.USAGE, ("pin",), day)  # (1)
+        claim = Claim(caller.name, self._sealer.mark(identity.pin), identity)
+        with self._db.transaction() as tx:
+            [finding] = identify(tx.driver, [claim], day)  # (2)
+            if isinstance(finding, MeshError):
+                raise finding
+            subject_id = finding.subject_id if finding else None
+            is_match = finding is not None and finding.is_match
+            outcome = Outcome.DISCLOSED if is_match else Outcome.NO_MATCH
+            uses: list[StoredEntry] = []
+            if finding is None or not is_match:
+                count_mismatches(tx.driver, [claim], day)
+            else:
+                uses = tx.log.of_subject(self._sealer.pseudonym(finding.subject_id), before=before, limit=page_size)
+            receipt = tx.log.record(Entry(caller, method, outcome, ground, subject_id, ("pin",)))  # (3)
+        return Usage(outcome, receipt, tuple(uses), _next_page(uses, page_size))
+
+
+def _next_page(uses: Sequence[StoredEntry], page_size: int) -> int | None:
+    placed = [one.position for one in uses if one.position is not None]
+    return placed[-1] if len(placed) == page_size else None
