@@ -43,13 +43,12 @@ $(CODEGEN)/.ready: protos/codegen.lock
 	@$(CODEGEN)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r protos/codegen.lock
 	@touch $@
 
-protos: $(CODEGEN)/.ready $(READY)  ## generate the stubs anew from the contract
+protos: $(CODEGEN)/.ready  ## generate the stubs anew from the contract
 	@$(CODEGEN)/bin/python protos/generate.py protos/gen
-	@$(BIN)/python -m tests.rules.contract
 
 fresh: $(CODEGEN)/.ready $(READY)  ## are the checked-in stubs those of the contract, and does buf accept it?
-	@$(CODEGEN)/bin/python protos/generate.py --check protos/gen
-	@$(BIN)/python -m tests.rules.contract
+	@$(CODEGEN)/bin/python protos/generate.py --check --image $(CODEGEN)/contract.binpb protos/gen
+	@$(BIN)/buf lint $(CODEGEN)/contract.binpb --config protos/buf.yaml --path npd
 
 lock:  ## resolve the lock files anew (needs uv)
 	@$(LOCKING) --no-emit-package npd-client --no-emit-package npd-pki --no-emit-package npd-mesh --extra dev $(UPGRADE) pyproject.toml -o requirements.lock

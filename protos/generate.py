@@ -18,18 +18,23 @@ CONTRACT = Path(__file__).parent
 SUFFIXES = {".py", ".pyi", ".typed"}
 
 
-def generate(target: Path) -> None:
-    """Write the stubs of every contract file below `target`."""
+def compile_contract(*outputs: str) -> None:
+    """Run protoc over every contract file."""
     protos = sorted(str(path.relative_to(CONTRACT)) for path in (CONTRACT / "npd").rglob("*.proto"))
     wellknown = resources.files("grpc_tools") / "_proto"
     google = Path(str(status_pb2.__file__)).parents[2]
     arguments = ["protoc", f"-I{CONTRACT}", f"-I{wellknown}", f"-I{google}"]
-    arguments += [f"--python_out={target}", f"--grpc_python_out={target}"]
-    for plugin in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
-        arguments.append(f"--plugin={plugin}={Path(sys.executable).with_name(plugin)}")
-    arguments += [f"--mypy_out=quiet:{target}", f"--mypy_grpc_out=quiet:{target}"]
-    if protoc.main(arguments + protos) != 0:
+    if protoc.main([*arguments, *outputs, *protos]) != 0:
         sys.exit("protoc failed; its messages stand above")
+
+
+def generate(target: Path) -> None:
+    """Write the stubs of every contract file below `target`."""
+    outputs = [f"--python_out={target}", f"--grpc_python_out={target}"]
+    for plugin in ("protoc-gen-mypy", "protoc-gen-mypy_grpc"):
+        outputs.append(f"--plugin={plugin}={Path(sys.executable).with_name(plugin)}")
+    outputs += [f"--mypy_out=quiet:{target}", f"--mypy_grpc_out=quiet:{target}"]
+    compile_contract(*outputs)
     (target / "npd" / "py.typed").touch()
 
 
@@ -43,7 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", type=Path, help="directory that holds the generated package npd")
     parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the stubs are not fresh")
+    parser.add_argument("--image", type=Path, help="also write the contract with its comments, for buf, to this file")
     options = parser.parse_args()
+    if options.image:
+        compile_contract("--include_imports", "--include_source_info", f"--descriptor_set_out={options.image}")
     with tempfile.TemporaryDirectory() as scratch:
         fresh = Path(scratch)
         generate(fresh)

@@ -4,6 +4,7 @@ Nothing here repeats a request, so no refusal carries personal data.
 """
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -157,57 +158,59 @@ def _request_id_of(error: grpc.RpcError) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Hint:
-    """What a text of gRPC means, if all its markers stand in it."""
+    """What a text of gRPC (of grpcio 1.76 and of 1.85) means; one that no pattern knows does no harm."""
 
-    markers: tuple[str, ...]
+    pattern: str
     english: str
     vietnamese: str
 
 
 _SILENT = _Hint(
-    (),
+    "",
     "No answer came in time. Try again with a longer deadline; a write may have been done, so repeat it with the same "
     "request id",
     "Không có trả lời đúng hạn. Hãy thử lại với thời hạn dài hơn; lệnh ghi có thể đã được thực hiện, "
     "nên hãy dùng cùng mã yêu cầu",
 )
 _UNKNOWN = _Hint(
-    (),
+    "",
     "The room cannot be reached. Check the address and the network, and try again",
     "Không kết nối được dịch vụ. Hãy kiểm tra địa chỉ và mạng rồi thử lại",
 )
 _HINTS = (
     _Hint(
-        ("Hostname Verification Check failed",),
+        "Hostname Verification Check failed|is not in peer certificate",
         "The server's certificate does not name the host that you dialled. Dial the name that the operator published, "
         "not an IP address or an alias",
         "Chứng thư của máy chủ không có tên máy đã gọi. Hãy gọi đúng tên do đơn vị vận hành công bố, "
         "không dùng địa chỉ IP hay tên khác",
     ),
     _Hint(
-        ("CERTIFICATE_VERIFY_FAILED",),
+        "CERTIFICATE_VERIFY_FAILED",
         "Your ca.crt does not vouch for the server's certificate: one of them is of another environment or out of "
         "date. Take the ca.crt that came with your certificate, and check this computer's clock",
         "ca.crt của bạn không xác nhận chứng thư của máy chủ: khác môi trường hoặc đã cũ. "
         "Hãy dùng ca.crt được cấp cùng chứng thư và kiểm tra đồng hồ",
     ),
     _Hint(
-        ("WRONG_VERSION_NUMBER",),
+        "WRONG_VERSION_NUMBER",
         "What listens at the address does not speak TLS. Check the port",
         "Cổng này không dùng TLS. Hãy kiểm tra cổng",
     ),
     _Hint(
-        ("Connection refused",),
-        "Nothing listens at the address. Check it, and whether the room is running",
-        "Không có dịch vụ nào ở địa chỉ này. Hãy kiểm tra địa chỉ và dịch vụ",
+        "Connection refused",
+        "Nothing listens at the address that was tried last. Check the address, and whether the room is running; where "
+        "a name has several addresses, another may have been tried before and not have accepted your certificate",
+        "Không có dịch vụ nào ở địa chỉ gọi sau cùng. Hãy kiểm tra địa chỉ và dịch vụ; nếu tên máy có nhiều địa chỉ, "
+        "có thể một địa chỉ khác đã không chấp nhận chứng thư của bạn",
     ),
     _Hint(
-        ("resolv",),
+        "errors resolving|DNS resolution failed|Domain name not found",
         "The host name cannot be resolved. Check its spelling and the name server",
         "Không phân giải được tên máy. Hãy kiểm tra tên và máy chủ DNS",
     ),
     _Hint(
-        ("failed to connect", "Socket closed"),
+        "failed to connect.*(Socket closed|[Cc]onnection reset|Broken pipe)",
         "The server closed the connection during the handshake without saying why: it did not accept your certificate. "
         "As far as can be seen here the certificate is in order, so the server does not trust its CA (another "
         "environment, or a CA that was withdrawn), or the two clocks differ. Ask the operator which CA the room trusts",
@@ -216,17 +219,17 @@ _HINTS = (
         "hoặc đồng hồ hai bên lệch nhau. Hãy hỏi đơn vị vận hành dịch vụ tin CA nào",
     ),
     _Hint(
-        ("ping timeout",),
+        "ping timeout|keepalive watchdog timeout",
         "The server stopped answering on an open connection: it hangs, or the network path is cut. Try again",
         "Máy chủ không còn trả lời trên kết nối đang mở: máy chủ treo hoặc mạng đứt. Hãy thử lại",
     ),
     _Hint(
-        ("unhealthy",),
+        "unhealthy",
         "Every replica says that it is not serving. Try again in a moment",
         "Mọi máy chủ đều báo chưa sẵn sàng. Hãy thử lại sau",
     ),
     _Hint(
-        ("Cancelling all calls",),
+        "Cancelling all calls",
         "The room stopped while the call was open. Try again; repeat a write with the same request id",
         "Dịch vụ dừng khi đang xử lý. Hãy thử lại; ghi lại phải dùng cùng mã yêu cầu",
     ),
@@ -239,15 +242,15 @@ def _hint_for(code: grpc.StatusCode, details: str, credentials: Credentials | No
         try:
             credentials.require_valid_at(datetime.now(UTC))
         except CredentialsError as error:
-            return _Hint((), str(error).rstrip("."), str(error).rstrip("."))
+            return _Hint("", str(error).rstrip("."), str(error).rstrip("."))
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return _SILENT
-    known = next((hint for hint in _HINTS if all(marker in details for marker in hint.markers)), _UNKNOWN)
+    known = next((hint for hint in _HINTS if re.search(hint.pattern, details)), _UNKNOWN)
     proxy = next((name for name in _PROXY_VARIABLES if os.environ.get(name)), "")
     if not proxy:
         return known
     return _Hint(
-        known.markers,
+        known.pattern,
         f"{known.english}. Calls go through the proxy of the variable {proxy}; set no_proxy if they should not",
         f"{known.vietnamese}. Kết nối đi qua proxy của biến {proxy}; đặt no_proxy nếu không cần",
     )

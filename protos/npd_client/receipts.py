@@ -59,12 +59,13 @@ def prove(
     receipt: Receipt | bytes,
     proof_file: ProofPath,
     *,
-    room: str = "sharing",
+    room: str = "",
     verifier_key: VerifierKey | None = None,
 ) -> LogProof:
     """Fetch the proof of a receipt (or of a bare leaf hash), keep it as a file and return it.
 
-    1. Ask the room that keeps the log; an entry so fresh that it has no place yet is waited for.
+    1. Ask the room that keeps the log, after which the log is named (without a name and a room: `sharing`); an entry so
+       fresh that it has no place yet is waited for.
     2. Put the proof together. The entry must be that of the leaf hash, whoever answered.
     3. Check it whole, if the log's key is given; without the key nothing is believed yet, only kept.
     4. Write the file, whole or not at all.
@@ -72,10 +73,11 @@ def prove(
     Raises Refusal (reason ENTRY_NOT_FOUND: no such entry in this room's log), AnotherEntry, and with a key what
     `verify` raises.
     """
-    leaf_hash = receipt.leaf_hash if isinstance(receipt, Receipt) else receipt
-    answer = client.inclusion_proof(leaf_hash, room=room)  # (1)
+    named = receipt if isinstance(receipt, Receipt) else Receipt(leaf_hash=receipt)
+    room = room or named.log_origin.rpartition("/")[2] or "sharing"
+    answer = client.inclusion_proof(named.leaf_hash, room=room)  # (1)
     proof = LogProof(answer.index, tuple(answer.hashes), answer.checkpoint.encode(), answer.entry)  # (2)
-    _require_leaf(merkle.leaf_hash(answer.entry), leaf_hash)
+    _require_leaf(merkle.leaf_hash(answer.entry), named.leaf_hash)
     if verifier_key is not None:
         open_proof(proof.to_bytes(), verifier_key, receipt)  # (3)
     write_whole(Path(proof_file), proof.to_bytes())  # (4)

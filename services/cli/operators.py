@@ -134,17 +134,23 @@ def _parts(system: str) -> tuple[str, str]:
 
 
 def _named(certificate: str, issuer_key_id: str, serial: str) -> tuple[str, str]:
-    """Issuer key id and serial number of the certificate that is meant. Raises PkiError, OSError for a file."""
+    """Issuer key id and serial number of the certificate that is meant. Raises OSError for a file."""
     from pathlib import Path
 
-    from npd_pki.issuance import issuer_key_id as key_id_of
-    from npd_pki.trust_bundle import load_certificates
+    from cryptography import x509
+
+    from services.mesh.core.caller import key_id
 
     if certificate and not (issuer_key_id or serial):
-        leaf, *issuers = load_certificates(Path(certificate))
+        try:
+            leaf, *issuers = x509.load_pem_x509_certificates(Path(certificate).read_bytes())
+        except ValueError:
+            raise typer.BadParameter(f"{certificate} holds no certificate in PEM form") from None
         if not issuers:
-            raise typer.BadParameter(f"{certificate} holds no issuer after the certificate: give --issuer-key-id too")
-        return key_id_of(issuers[0]), f"{leaf.serial_number:x}"
+            raise typer.BadParameter(
+                f"{certificate} holds no issuer after the certificate: give --issuer-key-id and --serial instead"
+            )
+        return key_id(issuers[0]), f"{leaf.serial_number:x}"
     if issuer_key_id and serial and not certificate:
         digits = re.sub(r"[:\s]", "", serial).lower().removeprefix("0x").lstrip("0")
         return issuer_key_id.lower(), digits

@@ -2,15 +2,19 @@
 
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from signal import Signals
 from types import MappingProxyType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
+from npd_pki.errors import PkiError
 from services.local.credentials import HOST, LocalAuthority
-from services.local.errors import ChildUnknown
+from services.local.errors import ChildNotReady, ChildUnknown, DirectoryUnusable
 from services.local.layout import Layout, write_text
 from services.local.ports import PortBlock
 from services.local.postgres import EmbeddedPostgres, PostgresSettings
@@ -95,7 +99,7 @@ class LocalMesh:
         5. The rooms start, one after the other; each is told its own settings and no more.
         6. The addresses are published.
 
-        Raises LocalError, PkiError, or what a migration raises; then nothing is left running.
+        Raises LocalError, or what a migration raises; then nothing is left running.
         """
         with self._lock:
             try:
@@ -110,6 +114,9 @@ class LocalMesh:
                 self._serving = Supervisor(map(self._child, self._rooms))  # (5)
                 self._serving.start(seconds=_START_SECONDS, progress=self._tell_state)
                 self.layout.write_endpoints(self.endpoints)  # (6)
+            except PkiError as error:
+                self.stop()
+                raise DirectoryUnusable(f"{self.layout.directory}: {error}") from error
             except BaseException:
                 self.stop()
                 raise
@@ -141,6 +148,17 @@ class LocalMesh:
     def wait_ready(self, name: str, seconds: float = 60.0) -> None:
         """Wait until a room, or "postgres", is ready, for instance after `kill`. Raises ChildNotReady."""
         self._supervisor_of(name).wait_ready(name, seconds)
+
+    def wait_policy(self, revision: int, seconds: float = 10.0) -> None:
+        """Wait until every room decides by this revision of the policy, or a later one. Raises ChildNotReady."""
+        deadline = time.monotonic() + seconds
+        for name, address in self.probes.items():
+            while (held := _policy_revision(address)) < revision:
+                if time.monotonic() > deadline:
+                    raise ChildNotReady(
+                        f"{name} holds revision {held} of the policy after {seconds:g} s, not {revision}"
+                    )
+                time.sleep(0.02)
 
     def statuses(self) -> tuple[ChildStatus, ...]:
         """PostgreSQL and the rooms, as they are at this moment."""
@@ -225,6 +243,20 @@ def _in_order(rooms: Iterable[Room]) -> tuple[tuple[Room, ...], Mapping[str, int
     further = sorted(by_name.keys() - set(ROOM_ORDER))
     numbers = {name: number for number, name in enumerate((*ROOM_ORDER, *further))}
     return tuple(by_name[name] for name in numbers if name in by_name), numbers
+
+
+def _policy_revision(probes: str) -> int:
+    """The revision that a room's metrics tell; 0 if they cannot be read at this moment."""
+    address = urlsplit(probes)
+    connection = HTTPConnection(address.hostname or _PROBE_HOST, address.port, timeout=1.0)
+    try:
+        connection.request("GET", "/metrics")
+        lines = connection.getresponse().read().decode().splitlines()
+    except (OSError, HTTPException):
+        return 0
+    finally:
+        connection.close()
+    return next((int(float(line.split()[1])) for line in lines if line.startswith("npd_policy_revision ")), 0)
 
 
 def _tell_nobody(_: str) -> None:

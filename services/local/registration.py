@@ -3,6 +3,7 @@
 Both sides sign each agreement with their signing leaves. What is there already stays: a second time registers nothing.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date, datetime, timedelta
@@ -16,10 +17,18 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.date_pb2 import Date
 
 from npd.common.v1.access_pb2 import AccessMode
-from npd.registry.v1 import agency_pb2, agency_pb2_grpc, agreement_pb2, agreement_pb2_grpc
+from npd.registry.v1 import (
+    agency_pb2,
+    agency_pb2_grpc,
+    agreement_pb2,
+    agreement_pb2_grpc,
+    rights_pb2,
+    rights_pb2_grpc,
+)
 from npd_client.agreement import sign_terms
 from npd_client.channel import RotatingChannel
 from npd_client.errors import refusal_of
+from services.local.errors import LocalError
 from services.local.layout import Layout
 from services.local.sample import OPERATORS, SampleSystem
 
@@ -28,7 +37,13 @@ _AGREEMENT_LIFE: Final = timedelta(days=365)
 _ALL: Final = 1000
 _ALL_AGREEMENTS: Final = 200
 
+_POLICY_SECONDS: Final = 10.0
+
 Progress = Callable[[str], None]
+
+
+class PolicyLate(LocalError):
+    """What the registry has accepted has not become policy in time."""
 
 
 class Registration:
@@ -83,6 +98,7 @@ class Registration:
             self._tell(f"{sample.title} signs its agreement")
             places = self._layout.system(sample.agency, sample.system)
             with self._calling(places.tls) as channel:
+                _await_active(channel, sample)
                 _sign(channel, agreement_id, agreement.terms, places.signing)
         if not agreement.HasField("operator_signature"):
             self._tell(f"{OPERATORS[1]} signs the agreement of {sample.title}")
@@ -122,6 +138,15 @@ class Registration:
                 raise refusal_of(error, channel.credentials, self._registry) from error
 
 
+def _await_active(channel: grpc.Channel, sample: SampleSystem) -> None:
+    """Wait until the registry's own policy knows what its store knows: some milliseconds."""
+    stub, deadline = rights_pb2_grpc.RightsServiceStub(channel), time.monotonic() + _POLICY_SECONDS
+    while stub.WhoAmI(rights_pb2.WhoAmIRequest()).state == agency_pb2.SYSTEM_STATE_UNSPECIFIED:
+        if time.monotonic() > deadline:
+            raise PolicyLate(f"{sample.title} was registered, but is not known to the policy after {_POLICY_SECONDS} s")
+        time.sleep(0.02)
+
+
 def _sign(channel: grpc.Channel, agreement_id: str, terms: bytes, signing: Path) -> None:
     request = agreement_pb2.SignAgreementRequest(
         request_id=_new_id(), agreement_id=agreement_id, signature=sign_terms(terms, signing)
@@ -131,7 +156,9 @@ def _sign(channel: grpc.Channel, agreement_id: str, terms: bytes, signing: Path)
 
 def _is_that_of(terms: agreement_pb2.AgreementTerms, sample: SampleSystem) -> bool:
     """Whether an agreement says what the sample says, and has not ended."""
-    grants = {AccessMode.Name(grant.mode).removeprefix("ACCESS_MODE_"): set(grant.fields.paths) for grant in terms.grants}
+    grants = {
+        AccessMode.Name(grant.mode).removeprefix("ACCESS_MODE_"): set(grant.fields.paths) for grant in terms.grants
+    }
     ground = (terms.system_id, terms.purpose, terms.provision)
     last_day = date(terms.end_date.year, terms.end_date.month, terms.end_date.day)
     return (

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
+from npd.common.v1.person_pb2 import Person
+
 OPERATORS: Final = ("lan", "minh")
 """The first registers and draws up agreements, the second signs them."""
 
@@ -38,7 +40,7 @@ MEDICAL: Final = SampleSystem(
     name="Medical database",
     officers=("bs.hoa", "feed"),
     purpose="DATABASE_FEED",
-    provision="?",
+    provision="C46/2022.4",
     grants=MappingProxyType({"CONTRIBUTE": ("blood_type",)}),
 )
 TAX: Final = SampleSystem(
@@ -48,7 +50,7 @@ TAX: Final = SampleSystem(
     name="Tax administration",
     officers=("cb.thu", "sync"),
     purpose="STATE_MANAGEMENT",
-    provision="?",
+    provision="D70/2024.9",
     grants=MappingProxyType(
         {
             "LOOKUP": ("full_name", "birth_date", "sex", "permanent_residence", "marital_status", "death_or_missing"),
@@ -63,7 +65,7 @@ ONE_STOP: Final = SampleSystem(
     name="Ha Noi one-stop system",
     officers=("mc.an", "mc.binh"),
     purpose="ADMINISTRATIVE_PROCEDURE",
-    provision="?",
+    provision="D70/2024.10",
     grants=MappingProxyType(
         {"LOOKUP": ("full_name", "birth_date", "sex", "hometown", "permanent_residence", "current_residence")}
     ),
@@ -75,7 +77,7 @@ PORTAL: Final = SampleSystem(
     name="National public service portal",
     officers=("citizen",),
     purpose="OWN_DATA",
-    provision="?",
-    grants=MappingProxyType({"USAGE": ("pin",), "LOOKUP": ("?",)}),
+    provision="D70/2024.10",
+    grants=MappingProxyType({"USAGE": ("pin",), "LOOKUP": tuple(field.name for field in Person.DESCRIPTOR.fields)}),
 )
 SYSTEMS: Final = (MEDICAL, TAX, ONE_STOP, PORTAL)

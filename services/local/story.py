@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import grpc
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from npd_client.errors import Refusal
+from npd_client.errors import Refusal, refusal_of
 
 T = TypeVar("T")
 
@@ -51,6 +52,8 @@ class Story:
             raise
         except Unexpected as error:
             self._fail(str(error))
+        except grpc.RpcError as error:
+            self._fail(f"expected an answer, was refused: {refusal_of(error)}")
         except Refusal as refusal:
             self._fail(f"expected an answer, was refused: {refusal}")
         except Exception as error:

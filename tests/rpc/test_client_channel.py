@@ -288,7 +288,7 @@ def test_a_certificate_that_expires_meanwhile_is_explained_and_replaced_at_once(
     write_credentials(tmp_path, issue(hierarchy, Validity(now - timedelta(days=1), now + timedelta(seconds=2))))
     with RotatingChannel(address, tmp_path, timing=NO_POLL) as channel:
         wait_until(lambda: datetime.now(UTC) > channel.credentials.expire_time, "the certificate's end")
-        with pytest.raises(grpc.RpcError, match="Socket closed") as failed:
+        with pytest.raises(grpc.RpcError) as failed:
             lookup_through(channel)()
         refusal = refusal_of(failed.value, channel.credentials, channel.target)
         assert isinstance(refusal, Unreachable)
@@ -367,11 +367,19 @@ def test_a_wrong_address_is_explained(address: str, directory: Path, reach: Call
 def test_a_ca_that_one_side_does_not_know_is_explained(hierarchy: Hierarchy, address: str, tmp_path: Path) -> None:
     foreign = issue(Hierarchy.create(ENV))
     write_credentials(tmp_path, foreign)
-    with Client(address, tmp_path) as client, pytest.raises(Unreachable, match=r"ca\.crt does not vouch"):
+    # One address, so that the last error is not that of another one that "localhost" stands for.
+    address, options = address.replace("localhost", "127.0.0.1"), [("grpc.ssl_target_name_override", "localhost")]
+    with (
+        Client(address, tmp_path, options=options) as client,
+        pytest.raises(Unreachable, match=r"ca\.crt does not vouch"),
+    ):
         client.pull_changes(None)  # type: ignore[arg-type]
     both = certificates_pem([*foreign.roots, hierarchy.root.certificate])
     (tmp_path / AUTHORITIES_FILE).write_bytes(both)
-    with Client(address, tmp_path) as client, pytest.raises(Unreachable, match="did not accept your certificate"):
+    with (
+        Client(address, tmp_path, options=options) as client,
+        pytest.raises(Unreachable, match="did not accept your certificate"),
+    ):
         client.pull_changes(None)  # type: ignore[arg-type]
 
 

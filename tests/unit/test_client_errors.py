@@ -115,10 +115,12 @@ def test_an_error_that_is_no_call_is_unknown() -> None:
     [
         ("failed to connect to all addresses; last error: UNAVAILABLE: ipv4:1.2.3.4:5: Socket closed", "handshake"),
         ("… Custom verification check failed with error: UNAUTHENTICATED: Hostname Verification Check failed.", "name"),
+        ("… last error: UNKNOWN: ipv4:127.0.0.1:5: Peer name 127.0.0.1 is not in peer certificate", "name"),
         ("… SSL_ERROR_SSL: …CERTIFICATE_VERIFY_FAILED: unable to get local issuer certificate: OK", "ca.crt"),
         ("… SSL_ERROR_SSL: …WRONG_VERSION_NUMBER: Invalid certificate verification context: OK", "speak TLS"),
         ("… Failed to connect to remote host: Connection refused", "Nothing listens"),
         ("errors resolving a.invalid:77: [field:hostname lookup error: Domain name not found]", "resolved"),
+        ("DNS resolution failed for a.invalid:77: C-ares status is not ARES_SUCCESS", "resolved"),
         ("ping timeout", "stopped answering"),
         ("Cancelling all calls", "room stopped"),
         ("Socket closed", "cannot be reached"),

@@ -13,7 +13,7 @@ from npd_client import merkle, note, receipts
 from npd_client.checkpoint import Checkpoint, LogProof, ProofMalformed
 from npd_client.note import VerifierKey
 
-ORIGIN = "sharing.npd.test/disclosures"
+ORIGIN = "mesh.npd.test/registry"
 
 
 class FakeLog:
@@ -67,10 +67,18 @@ def test_a_proof_file_stands_alone(log: Any, receipt: Receipt, tmp_path: Path) -
 
 
 def test_a_proof_file_is_a_tlog_proof_with_the_entry_as_extra(log: Any, receipt: Receipt, tmp_path: Path) -> None:
-    receipts.prove(log, receipt.leaf_hash, tmp_path / "proof", room="registry")
-    assert log.room == "registry"
+    receipts.prove(log, receipt.leaf_hash, tmp_path / "proof")
     lines = (tmp_path / "proof").read_text().split("\n")
     assert lines[:3] == ["c2sp.org/tlog-proof@v1", f"extra {b64encode(entry(4)).decode()}", "index 4"]
+
+
+def test_the_room_after_which_the_log_is_named_is_asked(log: Any, receipt: Receipt, tmp_path: Path) -> None:
+    receipts.prove(log, receipt, tmp_path / "proof")
+    assert log.room == "registry"
+    receipts.prove(log, receipt.leaf_hash, tmp_path / "proof")
+    assert log.room == "sharing"
+    receipts.prove(log, receipt, tmp_path / "proof", room="elsewhere")
+    assert log.room == "elsewhere"
 
 
 def test_an_answer_about_another_entry_is_not_kept(log: Any, receipt: Receipt, tmp_path: Path) -> None:
@@ -112,7 +120,7 @@ def test_a_proof_of_another_answer_is_told_apart(log: Any, receipt: Receipt) -> 
     other = Receipt(log_origin=ORIGIN, leaf_hash=merkle.leaf_hash(log.entries[5]))
     with pytest.raises(receipts.AnotherEntry, match="another entry"):
         receipts.open_proof(proof_of(log, other).to_bytes(), log.key, receipt)
-    elsewhere = Receipt(log_origin="registry.npd.test/authority", leaf_hash=receipt.leaf_hash)
+    elsewhere = Receipt(log_origin="mesh.npd.test/sharing", leaf_hash=receipt.leaf_hash)
     with pytest.raises(receipts.AnotherEntry, match="of the log"):
         receipts.open_proof(proof_of(log, receipt).to_bytes(), log.key, elsewhere)
 

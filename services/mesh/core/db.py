@@ -1,11 +1,12 @@
 """The store: transactions on PostgreSQL through SQLAlchemy Core and psycopg. Knows no table."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 import psycopg
-from sqlalchemy import Connection, Engine, create_engine, text
+from psycopg import sql
+from sqlalchemy import Connection, Engine, Table, create_engine, text
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -87,6 +88,21 @@ class Database(Generic[Unit]):
 def driver_of(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
     """The psycopg connection under a connection, in the same transaction."""
     return _psycopg(connection.connection.driver_connection)
+
+
+def copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
+    """Append many rows by COPY, in the connection's transaction: a tenth of the work of INSERTs.
+
+    For tables whose keys cannot collide: a collision here is a fault, not an answer.
+    """
+    if not rows:
+        return
+    names = list(rows[0])
+    columns = sql.SQL(", ").join(map(sql.Identifier, names))
+    statement = sql.SQL("COPY {} ({}) FROM STDIN").format(sql.Identifier(table.name), columns)
+    with driver_of(connection).cursor() as cursor, cursor.copy(statement) as copy:
+        for row in rows:
+            copy.write_row([row[name] for name in names])
 
 
 def _psycopg(driver: object) -> psycopg.Connection[tuple[Any, ...]]:

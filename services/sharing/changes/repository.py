@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, select, text
 
+from services.mesh.core.db import copy_rows
 from services.mesh.core.tables import STORE
 from services.sharing.changes.domain import Change, Feed
 from services.sharing.changes.tables import CHANGES, CHANGES_PENDING
@@ -42,8 +43,7 @@ class Changes:
             }
             for change in changes
         ]
-        if rows:
-            self._connection.execute(CHANGES_PENDING.insert(), rows)
+        copy_rows(self._connection, CHANGES_PENDING, rows)
 
     def extent(self) -> Feed:
         """Where the feed begins and ends."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, Row, update
 from sqlalchemy.dialects.postgresql import insert
 
+from services.mesh.core.db import copy_rows
 from services.sharing.record.comparison import Difference
 from services.sharing.record.resolution import Assertion, Discrepancy
 from services.sharing.record.subject import Subject, Telling, finding_columns
@@ -52,8 +53,7 @@ class Records:
     def save(self, subjects: Sequence[Subject], at: datetime) -> None:
         """Write what was told about subjects, the records that follow from it, and what opened or closed."""
         told = [_told_row(subject, *one) for subject in subjects for one in subject.told]
-        if told:
-            self._connection.execute(ASSERTIONS.insert(), told)
+        copy_rows(self._connection, ASSERTIONS, told)
         upsert = insert(RECORDS)
         changed = {column.name: column for column in upsert.excluded if column.name != "subject_id"}
         upsert = upsert.on_conflict_do_update(index_elements=[RECORDS.c.subject_id], set_=changed)

@@ -1,7 +1,6 @@
 """What a told value must be to enter the record: hard rules only. What is merely doubtful enters and is a finding."""
 
 import re
-import unicodedata
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -16,6 +15,7 @@ from services.sharing.record.dates import partial_date
 from services.sharing.record.pin import require_pin
 
 _TEXT_LIMIT = 500
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff]")
 _NAME_LIMIT = 200
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 _UNIT = re.compile(r"[0-9]{2}|[0-9]{3}|[0-9]{5}", re.ASCII)
@@ -64,7 +64,7 @@ def _scalar(field: Any, value: Any, path: str) -> Any:
     if isinstance(value, str):
         if len(value) > _TEXT_LIMIT:
             raise InvalidField(path, f"must not be longer than {_TEXT_LIMIT} characters")
-        if any(unicodedata.category(sign) in {"Cc", "Cs", "Co"} for sign in value):
+        if _CONTROL.search(value):
             raise InvalidField(path, "must not hold control characters")
         return text.stored(value)
     if field.enum_type is not None and value not in field.enum_type.values_by_number:

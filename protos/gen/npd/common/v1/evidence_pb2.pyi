@@ -92,7 +92,7 @@ class SubjectPseudonym(_message.Message):
     key_id: _builtins.str
     """Id of the key."""
     pseudonym: _builtins.bytes
-    """HMAC-SHA-256 of the internal subject id under that key, 32 bytes."""
+    """HMAC-SHA-256 of "subject:" and the internal subject id's 16 bytes under that key, 32 bytes."""
     def __init__(
         self,
         *,

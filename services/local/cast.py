@@ -1,0 +1,104 @@
+"""Who plays in the demonstration: the sample's systems and an operator, each calling as in real life."""
+
+from collections.abc import Mapping, Sequence
+from uuid import uuid4
+
+from npd.common.v1.access_pb2 import AccessContext
+from npd.registry.v1 import agency_pb2, agency_pb2_grpc, directory_pb2, directory_pb2_grpc
+from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
+from npd.sharing.v1.lookup_pb2 import GetCitizenResponse
+from npd_client.channel import RotatingChannel
+from npd_client.client import Client
+from npd_pki.issuance import IssuedCertificate
+from services.local.layout import Layout
+from services.local.sample import MEDICAL, ONE_STOP, OPERATORS, PORTAL, TAX, SampleSystem
+from services.local.sandbox import Stated
+
+
+class Party:
+    """A system of the sample: its client, and the ground on which it asks."""
+
+    def __init__(self, sample: SampleSystem, agreement_id: str, addresses: Mapping[str, str], layout: Layout) -> None:
+        self.sample = sample
+        self.directory = layout.system(sample.agency, sample.system).tls
+        self._agreement_id = agreement_id
+        self._addresses = dict(addresses)
+        self.client = self.new_client()
+
+    def new_client(self) -> Client:
+        """A further client, for whoever closes it himself."""
+        return Client(self._addresses, self.directory)
+
+    def ground(self, case: str, officer: str = "") -> AccessContext:
+        """The ground of a request, by default by the system's first officer."""
+        return AccessContext(
+            agreement_id=self._agreement_id, case_reference=case, officer_id=officer or self.sample.officers[0]
+        )
+
+    def look_up(
+        self, citizen: Stated, fields: tuple[str, ...], *, case: str, officer: str = ""
+    ) -> GetCitizenResponse:
+        """GetCitizen."""
+        return self.client.get_citizen(
+            self.ground(case, officer), citizen.pin, citizen.full_name, citizen.birth_date, fields
+        )
+
+
+class Operator:
+    """An operator of the National Population Database at his desk. Methods raise grpc.RpcError."""
+
+    def __init__(self, registry: str, layout: Layout) -> None:
+        self._channel = RotatingChannel(registry, layout.operator(OPERATORS[0]).tls)
+
+    def suspend(self, sample: SampleSystem, cause: str) -> None:
+        """Suspend a system."""
+        agency_pb2_grpc.SystemServiceStub(self._channel).SuspendSystem(
+            agency_pb2.SuspendSystemRequest(
+                request_id=str(uuid4()), agency_id=sample.agency, system_id=sample.system, cause=cause
+            )
+        )
+
+    def resume(self, sample: SampleSystem) -> None:
+        """Resume it."""
+        agency_pb2_grpc.SystemServiceStub(self._channel).ResumeSystem(
+            agency_pb2.ResumeSystemRequest(
+                request_id=str(uuid4()), agency_id=sample.agency, system_id=sample.system
+            )
+        )
+
+    def revoke(self, certificate: IssuedCertificate) -> None:
+        """Revoke a certificate whose key is known to somebody else."""
+        revocation_pb2_grpc.RevocationServiceStub(self._channel).RevokeCertificate(
+            revocation_pb2.RevokeCertificateRequest(
+                request_id=str(uuid4()),
+                issuer_key_id=certificate.issuer_key_id,
+                serial_number=f"{certificate.serial:x}",
+                reason=revocation_pb2.REVOCATION_REASON_KEY_COMPROMISE,
+            )
+        )
+
+    def connections(self) -> Sequence[directory_pb2.Connection]:
+        """The directory of connected databases."""
+        stub = directory_pb2_grpc.DirectoryServiceStub(self._channel)
+        return stub.ListConnections(directory_pb2.ListConnectionsRequest()).connections
+
+    def close(self) -> None:
+        """Leave the desk."""
+        self._channel.close()
+
+
+class Cast:
+    """All who play, each with a connection of his own until the end."""
+
+    def __init__(self, agreements: Mapping[str, str], addresses: Mapping[str, str], layout: Layout) -> None:
+        def party(sample: SampleSystem) -> Party:
+            return Party(sample, agreements[sample.title], addresses, layout)
+
+        self.medical, self.tax, self.one_stop, self.portal = map(party, (MEDICAL, TAX, ONE_STOP, PORTAL))
+        self.operator = Operator(addresses["registry"], layout)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for each in (self.medical, self.tax, self.one_stop, self.portal):
+            each.client.close()
+        self.operator.close()

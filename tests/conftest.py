@@ -1,0 +1,33 @@
+"""Fixtures of all tests. `services` comes before grpc, which reads the TLS 1.3 setting when it is imported."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import services
+from services.local.postgres import EmbeddedPostgres
+from tests.mesh_fixture import Authority, Stage
+
+assert not services.GRPC_CAME_FIRST
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A real PostgreSQL for the whole session."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres") / "data") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """The certification authorities of the test environment."""
+    return Authority(tmp_path_factory.mktemp("pki"))
+
+
+@pytest.fixture(scope="module")
+def stage(
+    postgres: EmbeddedPostgres, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Stage]:
+    """Where a module's rooms stand, each with a fresh database. Start them with `stage.start(ROOM)`, registry first."""
+    with Stage(postgres, authority, tmp_path_factory.mktemp("stage")) as opened:
+        yield opened
