@@ -6,7 +6,8 @@ import pytest
 
 import services
 from services.local.postgres import EmbeddedPostgres
-from tests.mesh_fixture import Authority, Stage
+from services.registry.app import ROOM as REGISTRY
+from tests.mesh_fixture import Authority, Desk, Running, Stage
 
 assert not services.GRPC_CAME_FIRST
 
@@ -31,3 +32,15 @@ def stage(
     """Where a module's rooms stand, each with a fresh database. Start them with `stage.start(ROOM)`, registry first."""
     with Stage(postgres, authority, tmp_path_factory.mktemp("stage")) as opened:
         yield opened
+
+
+@pytest.fixture(scope="module")
+def registry(stage: Stage) -> Running:
+    """A registry with the law and the operators lan and minh."""
+    return stage.start(REGISTRY, operators=["lan", "minh"])
+
+
+@pytest.fixture(scope="module")
+def desk(registry: Running) -> Desk:
+    """The operator lan at work in the registry."""
+    return Desk(registry, "lan")

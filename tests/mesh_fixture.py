@@ -197,8 +197,7 @@ class Stage:
         """Wait until every room holds the policy that the registry's store holds now."""
         with self._rooms["registry"].house.engine.connect() as connection:
             newest = connection.execute(text("SELECT revision FROM policy_revision")).scalar_one()
-        for running in self._rooms.values():
-            wait_until(lambda room=running: room.house.keeper.current.revision >= newest)
+        wait_until(lambda: all(room.house.keeper.current.revision >= newest for room in self._rooms.values()))
 
     def _database(self, room: Room, names: Sequence[str]) -> str:
         database = f"{room.name}_{next(_numbers)}"

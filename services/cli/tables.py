@@ -2,19 +2,16 @@
 
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from npd.registry.v1 import agency_pb2, directory_pb2
-
-_STYLES = {"CONNECTED": "green", "DEGRADED": "yellow", "SILENT": "red", "SUSPENDED": "red"}
+from services.local import tables
 
 
 def console() -> Console:
@@ -29,24 +26,7 @@ def json_of(message: Message) -> dict[str, Any]:
 
 def show_connections(connections: Iterable[directory_pb2.Connection]) -> None:
     """The connected databases and rooms."""
-    console().print(connections_table(connections))
-
-
-def connections_table(connections: Iterable[directory_pb2.Connection]) -> Table:
-    """The same as a table."""
-    table = Table("name", "what it is", "connection", "registration", "last contact", "last served")
-    for one in connections:
-        state = directory_pb2.ConnectionState.Name(one.state).removeprefix("CONNECTION_STATE_")
-        registered = agency_pb2.SystemState.Name(one.system_state).removeprefix("SYSTEM_STATE_")
-        table.add_row(
-            one.name,
-            one.title,
-            Text(state, style=_STYLES.get(state, "")),
-            Text("" if registered == "UNSPECIFIED" else registered, style=_STYLES.get(registered, "")),
-            ago_text(one.last_contact_time),
-            ago_text(one.last_success_time),
-        )
-    return table
+    console().print(tables.connections(connections))
 
 
 def sentence_of(system: agency_pb2.System) -> str:
@@ -59,13 +39,3 @@ def sentence_of(system: agency_pb2.System) -> str:
 def time_text(moment: Timestamp) -> str:
     """An instant in UTC, or nothing."""
     return moment.ToDatetime(tzinfo=UTC).strftime("%Y-%m-%d %H:%M:%SZ") if moment.seconds else ""
-
-
-def ago_text(moment: Timestamp) -> str:
-    """How long ago an instant was."""
-    if not moment.seconds:
-        return "never"
-    seconds = max(0.0, (datetime.now(UTC) - moment.ToDatetime(tzinfo=UTC)).total_seconds())
-    if seconds < 90:
-        return f"{seconds:.0f} s ago"
-    return f"{seconds / 60:.0f} min ago" if seconds < 5400 else time_text(moment)

@@ -4,8 +4,14 @@ from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
 from npd.common.v1.access_pb2 import AccessContext
-from npd.registry.v1 import agency_pb2, agency_pb2_grpc, directory_pb2, directory_pb2_grpc
-from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
+from npd.registry.v1 import (
+    agency_pb2,
+    agency_pb2_grpc,
+    directory_pb2,
+    directory_pb2_grpc,
+    revocation_pb2,
+    revocation_pb2_grpc,
+)
 from npd.sharing.v1.lookup_pb2 import GetCitizenResponse
 from npd_client.channel import RotatingChannel
 from npd_client.client import Client
@@ -35,9 +41,7 @@ class Party:
             agreement_id=self._agreement_id, case_reference=case, officer_id=officer or self.sample.officers[0]
         )
 
-    def look_up(
-        self, citizen: Stated, fields: tuple[str, ...], *, case: str, officer: str = ""
-    ) -> GetCitizenResponse:
+    def look_up(self, citizen: Stated, fields: tuple[str, ...], *, case: str, officer: str = "") -> GetCitizenResponse:
         """GetCitizen."""
         return self.client.get_citizen(
             self.ground(case, officer), citizen.pin, citizen.full_name, citizen.birth_date, fields
@@ -61,9 +65,7 @@ class Operator:
     def resume(self, sample: SampleSystem) -> None:
         """Resume it."""
         agency_pb2_grpc.SystemServiceStub(self._channel).ResumeSystem(
-            agency_pb2.ResumeSystemRequest(
-                request_id=str(uuid4()), agency_id=sample.agency, system_id=sample.system
-            )
+            agency_pb2.ResumeSystemRequest(request_id=str(uuid4()), agency_id=sample.agency, system_id=sample.system)
         )
 
     def revoke(self, certificate: IssuedCertificate) -> None:

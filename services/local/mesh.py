@@ -61,7 +61,6 @@ class LocalMesh:
         prepare: Prepare,
         operators: Sequence[str] = (),
         settings: MeshSettings | None = None,
-        progress: Progress | None = None,
     ) -> None:
         """Nothing is made yet. `operators` are those that the registry shall know; they get certificates."""
         self.settings = settings or MeshSettings()
@@ -70,7 +69,7 @@ class LocalMesh:
         self._rooms, self._numbers = _in_order(rooms)
         self._prepare = prepare
         self._operators = tuple(operators)
-        self._tell = progress or _tell_nobody
+        self._tell: Progress = _tell_nobody
         self._postgres = EmbeddedPostgres(self.layout.postgres, settings=self.settings.postgres)
         self._store: Supervisor | None = None
         self._serving: Supervisor | None = None
@@ -89,19 +88,18 @@ class LocalMesh:
             room.name: f"http://{_PROBE_HOST}:{self._ports.probes(self._numbers[room.name])}" for room in self._rooms
         }
 
-    def start(self) -> None:
-        """Bring the mesh up, and return when every room serves.
+    def start(self, progress: Progress | None = None) -> None:
+        """Bring the mesh up, and return when every room serves. `progress` is also told of later restarts.
 
         1. The directory becomes ours (DirectoryInUse if another process serves it), and PostgreSQL runs.
         2. Whatever certificates and keys are missing or near their end are made.
         3. A block of free ports is claimed.
         4. Each room's database, role and tables are brought up to date.
         5. The rooms start, one after the other; each is told its own settings and no more.
-        6. The addresses are published.
-
         Raises LocalError, or what a migration raises; then nothing is left running.
         """
         with self._lock:
+            self._tell = progress or _tell_nobody
             try:
                 self._start_store()  # (1)
                 self._tell("certificates and keys")  # (2)
@@ -113,13 +111,16 @@ class LocalMesh:
                     self._prepare_store(room)
                 self._serving = Supervisor(map(self._child, self._rooms))  # (5)
                 self._serving.start(seconds=_START_SECONDS, progress=self._tell_state)
-                self.layout.write_endpoints(self.endpoints)  # (6)
             except PkiError as error:
                 self.stop()
                 raise DirectoryUnusable(f"{self.layout.directory}: {error}") from error
             except BaseException:
                 self.stop()
                 raise
+
+    def publish(self) -> None:
+        """Write endpoints.json: from now on clients find the mesh, until it stops."""
+        self.layout.write_endpoints(self.endpoints)
 
     def stop(self) -> None:
         """Stop the rooms, then PostgreSQL; the directory stays as it is. May be repeated."""

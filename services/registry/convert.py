@@ -15,8 +15,7 @@ from services.mesh.core.caller import Leaf
 from services.mesh.core.contacts import Contact
 from services.mesh.core.errors import InvalidField, PageTokenInvalid
 from services.mesh.core.rights import Mode, State, System, Validity
-from services.registry import domain
-from services.registry.operations.rights import AgreementRights, Rights, Standing
+from services.registry import domain, formats
 
 _SYSTEM_STATES = {
     State.ACTIVE: agency_pb2.SYSTEM_STATE_ACTIVE,
@@ -51,10 +50,39 @@ def page_token(page: domain.Page, count: int, *last_key: str) -> str:
     return base64.urlsafe_b64encode("\n".join(last_key).encode()).decode() if count == page.limit else ""
 
 
+def agency_filter_from_wire(agency_id: str) -> str:
+    """The agency whose items a list shall hold; empty for all."""
+    return formats.require_identifier("agency_id", agency_id) if agency_id else ""
+
+
+def system_key_from_wire(
+    wire: agency_pb2.SuspendSystemRequest | agency_pb2.ResumeSystemRequest,
+) -> tuple[str, str]:
+    """Agency and id of the system that a request names."""
+    agency_id = formats.require_identifier("agency_id", wire.agency_id)
+    return agency_id, formats.require_identifier("system_id", wire.system_id)
+
+
+def roster_from_wire(
+    wire: agency_pb2.AddOfficersRequest | agency_pb2.RemoveOfficersRequest,
+) -> list[domain.Officer]:
+    """The officers whom a request names, each once."""
+    agency_id = formats.require_identifier("agency_id", wire.agency_id)
+    officer_ids = formats.require_officers("officer_ids", wire.officer_ids)
+    return [domain.Officer(agency_id, officer_id) for officer_id in officer_ids]
+
+
+def revision_from_wire(revision: int) -> int:
+    """A revision that a room holds; 0 for none."""
+    if revision < 0:
+        raise InvalidField("revision", "must not be negative")
+    return revision
+
+
 def agency_from_wire(wire: agency_pb2.Agency) -> domain.Agency:
     """An agency to register."""
-    agency_id = domain.require_identifier("agency.agency_id", wire.agency_id)
-    return domain.Agency(agency_id, domain.require_name("agency.name", wire.name))
+    agency_id = formats.require_identifier("agency.agency_id", wire.agency_id)
+    return domain.Agency(agency_id, formats.require_name("agency.name", wire.name))
 
 
 def agency_to_wire(agency: domain.Agency) -> agency_pb2.Agency:
@@ -73,9 +101,9 @@ def agencies_to_wire(agencies: Sequence[domain.Agency], page: domain.Page) -> ag
 def system_from_wire(wire: agency_pb2.System) -> domain.NewSystem:
     """A system to register."""
     return domain.NewSystem(
-        domain.require_identifier("system.agency_id", wire.agency_id),
-        domain.require_identifier("system.system_id", wire.system_id),
-        domain.require_name("system.name", wire.name),
+        formats.require_identifier("system.agency_id", wire.agency_id),
+        formats.require_identifier("system.system_id", wire.system_id),
+        formats.require_name("system.name", wire.name),
     )
 
 
@@ -102,10 +130,10 @@ def systems_to_wire(systems: Sequence[System], page: domain.Page) -> agency_pb2.
 def terms_from_wire(wire: agreement_pb2.AgreementTerms) -> domain.Terms:
     """Terms to draw up; their id and environment are given by the registry, not by the caller."""
     return domain.Terms(
-        agency_id=domain.require_identifier("terms.agency_id", wire.agency_id),
-        system_id=domain.require_identifier("terms.system_id", wire.system_id),
-        purpose=wire.purpose,
-        provision=wire.provision,
+        agency_id=formats.require_identifier("terms.agency_id", wire.agency_id),
+        system_id=formats.require_identifier("terms.system_id", wire.system_id),
+        purpose=formats.require_code("terms.purpose", wire.purpose),
+        provision=formats.require_code("terms.provision", wire.provision),
         grants=tuple(_grant_from_wire(f"terms.grants[{index}]", grant) for index, grant in enumerate(wire.grants)),
         validity=Validity(
             _whole_date("terms.start_date", wire.start_date), _whole_date("terms.end_date", wire.end_date)
@@ -165,8 +193,8 @@ def agreements_to_wire(
 def certificate_from_wire(wire: revocation_pb2.RevokeCertificateRequest) -> domain.CertificateName:
     """The certificate to revoke."""
     return domain.CertificateName(
-        domain.require_issuer_key_id("issuer_key_id", wire.issuer_key_id),
-        domain.require_serial_number("serial_number", wire.serial_number),
+        formats.require_issuer_key_id("issuer_key_id", wire.issuer_key_id),
+        formats.require_serial_number("serial_number", wire.serial_number),
     )
 
 
@@ -188,7 +216,7 @@ def connections_to_wire(connections: Sequence[domain.Connection]) -> directory_p
     return directory_pb2.ListConnectionsResponse(connections=map(_connection_to_wire, connections))
 
 
-def standing_to_wire(standing: Standing, leaf: Leaf) -> rights_pb2.WhoAmIResponse:
+def standing_to_wire(standing: domain.Standing, leaf: Leaf) -> rights_pb2.WhoAmIResponse:
     """Who the caller is, by its certificate and by the registry."""
     caller, system = standing.caller, standing.system
     return rights_pb2.WhoAmIResponse(
@@ -203,7 +231,7 @@ def standing_to_wire(standing: Standing, leaf: Leaf) -> rights_pb2.WhoAmIRespons
     )
 
 
-def rights_to_wire(rights: Rights) -> rights_pb2.DescribeRightsResponse:
+def rights_to_wire(rights: domain.Rights) -> rights_pb2.DescribeRightsResponse:
     """What the caller's agreements grant."""
     return rights_pb2.DescribeRightsResponse(
         agreements=map(_agreement_rights_to_wire, rights.agreements), policy_revision=rights.policy_revision
@@ -260,7 +288,7 @@ def _contact_from_wire(field: str, wire: directory_pb2.Contact) -> Contact:
     if len(segments) > 2:
         raise InvalidField(f"{field}.name", "must be agency/system or the name of a room")
     for segment in segments:
-        domain.require_identifier(f"{field}.name", segment)
+        formats.require_identifier(f"{field}.name", segment)
     if not wire.HasField("contact_time"):
         raise InvalidField(f"{field}.contact_time", "is required")
     success_time = None
@@ -284,7 +312,7 @@ def _connection_to_wire(connection: domain.Connection) -> directory_pb2.Connecti
     return wire
 
 
-def _agreement_rights_to_wire(rights: AgreementRights) -> rights_pb2.AgreementRights:
+def _agreement_rights_to_wire(rights: domain.AgreementRights) -> rights_pb2.AgreementRights:
     agreement = rights.agreement
     wire = rights_pb2.AgreementRights(
         agreement_id=agreement.agreement_id,

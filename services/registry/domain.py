@@ -1,12 +1,12 @@
 """What the registry keeps, and the rules by which it changes. Knows no wire, no store and no clock."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from enum import Enum
 from typing import TypeAlias
 
+from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError
@@ -22,12 +22,7 @@ from services.mesh.core.rights import (
     Validity,
 )
 
-_IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
-_OFFICER = re.compile(r"[!-~]{1,64}", re.ASCII)
-_ISSUER_KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
-_SERIAL_NUMBER = re.compile(r"[1-9a-f][0-9a-f]{0,39}", re.ASCII)
-_LONGEST_NAME = 200
-_LONGEST_CAUSE = 500
+_LONGEST_ECHO = 64
 _CLOCKS_APART = timedelta(minutes=5)
 
 
@@ -211,6 +206,32 @@ class Agreement:
         return StateNotAllowed(object=f"agreement {self.agreement_id}", state=self.state.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Who a caller is to the mesh; empty where it is no system, or not a registered one."""
+
+    caller: Caller
+    agency_name: str
+    system: System | None
+
+
+@dataclass(frozen=True, slots=True)
+class AgreementRights:
+    """What an agreement grants on a day: modes with their paths, or the reason why it grants nothing."""
+
+    agreement: rights.Agreement
+    refusal: str
+    modes: Mapping[Mode, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What a system's agreements grant, at a revision of the policy."""
+
+    agreements: tuple[AgreementRights, ...]
+    policy_revision: int
+
+
 PolicyObject: TypeAlias = (
     Agency | System | Officer | Agreement | Revocation | Operator | FieldDefinition | Purpose | Provision
 )
@@ -308,7 +329,7 @@ def _require_grant(
     for path in grant.paths:
         definition = fields.get(path)
         if definition is None or not definition.validity.covers(start):
-            raise MaskUnknownPath(name, "must name fields of the catalogue in force", field=path)
+            raise MaskUnknownPath(name, "must name fields of the catalogue in force", field=path[:_LONGEST_ECHO])
         if path not in purpose.paths:
             rule = f"purpose {purpose.code} by {purpose.provision}"
             raise FieldOutsidePurpose(purpose=purpose.code, field=path, rule=rule)
@@ -317,50 +338,3 @@ def _require_grant(
 def is_timely(signature: Signature, now: datetime) -> bool:
     """Whether a signature was not made in the future, as far as two clocks may lie apart."""
     return signature.sign_time <= now + _CLOCKS_APART
-
-
-def require_identifier(field: str, value: str) -> str:
-    """An agency's, system's or operator's id, as it stands in certificates. Raises InvalidField."""
-    if not _IDENTIFIER.fullmatch(value):
-        raise InvalidField(field, "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")
-    return value
-
-
-def require_officers(field: str, values: Sequence[str]) -> tuple[str, ...]:
-    """Ids of officers, each once, 1 to 1,000. Raises InvalidField."""
-    officers = tuple(dict.fromkeys(values))
-    if not 1 <= len(officers) <= 1000:
-        raise InvalidField(field, "must name 1 to 1,000 officers")
-    if not all(map(_OFFICER.fullmatch, officers)):
-        raise InvalidField(field, "must each be 1 to 64 visible ASCII characters without blanks")
-    return officers
-
-
-def require_name(field: str, value: str) -> str:
-    """A name for people to read. Raises InvalidField."""
-    return _require_text(field, value, _LONGEST_NAME)
-
-
-def require_cause(field: str, value: str) -> str:
-    """Why something is suspended. Raises InvalidField."""
-    return _require_text(field, value, _LONGEST_CAUSE)
-
-
-def require_issuer_key_id(field: str, value: str) -> str:
-    """SHA-256 of a SubjectPublicKeyInfo, hex. Raises InvalidField."""
-    if not _ISSUER_KEY_ID.fullmatch(value):
-        raise InvalidField(field, "must be 64 lower-case hex digits")
-    return value
-
-
-def require_serial_number(field: str, value: str) -> str:
-    """A certificate's serial number, at most 20 octets (RFC 5280, 4.1.2.2). Raises InvalidField."""
-    if not _SERIAL_NUMBER.fullmatch(value):
-        raise InvalidField(field, "must be lower-case hex without leading zeros, 40 digits at most")
-    return value
-
-
-def _require_text(field: str, value: str, longest: int) -> str:
-    if not value.strip() or len(value) > longest or not value.isprintable():
-        raise InvalidField(field, f"must be 1 to {longest} printable characters on one line")
-    return value

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from services.registry.domain import Operator, require_identifier
+from services.registry.domain import Operator
+from services.registry.formats import require_identifier
 from services.registry.repository import PolicyRows
 
 

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import psycopg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,6 +24,15 @@ SIGN_OF_LIFE_EVERY = 3.0
 _LOOK_FOR_STOP_EVERY = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An update and the revision that it leads to; one that changes nothing is a sign of life."""
+
+    revision: int
+    changes_anything: bool
+    signed: SignedUpdate
+
+
 class Publisher:
     """Makes signed updates from the store. Holds no policy of its own, so all replicas tell the same."""
 
@@ -32,8 +42,8 @@ class Publisher:
         self._key = key
         self._clock = clock
 
-    def update_since(self, revision: int) -> tuple[int, bool, SignedUpdate]:
-        """What changed after a revision: the revision it leads to, whether it changes anything, and the update.
+    def update_since(self, revision: int) -> Update:
+        """What changed after a revision, signed.
 
         It is issued at the time before the store was read: it vouches for no moment after that.
         A revision that the store has not reached yet (it was restored) gets a whole snapshot.
@@ -50,7 +60,7 @@ class Publisher:
         )
         update.issue_time.FromDatetime(issue_time)
         stated = update.SerializeToString()
-        return newest, bool(changes), SignedUpdate(stated, self._key.sign(CONTEXT + stated))
+        return Update(newest, bool(changes), SignedUpdate(stated, self._key.sign(CONTEXT + stated)))
 
     def follow(
         self, revision: int, wait: Callable[[float], None], has_ended: Callable[[], bool]
@@ -61,10 +71,11 @@ class Publisher:
         """
         due = 0.0
         while not has_ended():
-            revision, has_changed, update = self.update_since(revision)
-            if has_changed or time.monotonic() >= due:
+            update = self.update_since(revision)
+            if update.changes_anything or time.monotonic() >= due:
                 due = time.monotonic() + SIGN_OF_LIFE_EVERY
-                yield update
+                yield update.signed
+            revision = update.revision
             wait(max(0.0, due - time.monotonic()))
 
 

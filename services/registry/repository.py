@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, and_, func, literal, select, text, tuple_
+from sqlalchemy import Connection, Row, Table, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.agreements import Signature
@@ -65,12 +65,15 @@ class PolicyRows:
 
     def put(self, *subjects: PolicyObject, revision: int, removed: bool = False) -> None:
         """Write objects as they are now, at a revision."""
+        rows: dict[Table, list[dict[str, object]]] = {}
         for subject in subjects:
             table, values = _row_of(subject)
-            row = insert(table).values(**values, revision=revision, removed=removed)
+            rows.setdefault(table, []).append({**values, "revision": revision, "removed": removed})
+        for table, written in rows.items():
+            row = insert(table)
             changed = {column.name: row.excluded[column.name] for column in table.columns if not column.primary_key}
             keys = list(table.primary_key.columns)
-            self._connection.execute(row.on_conflict_do_update(index_elements=keys, set_=changed))
+            self._connection.execute(row.on_conflict_do_update(index_elements=keys, set_=changed), written)
 
     def since(self, revision: int) -> tuple[int, list[Change]]:
         """The newest revision, and what changed after `revision` (after 0: all that there is). All at one instant.
@@ -105,11 +108,12 @@ class PolicyRows:
         """Systems by agency and id; of one agency, if it is given."""
         return self._page(SYSTEMS, _system, page, agency_id=agency_id)
 
-    def on_roster(self, agency_id: str, officer_ids: Sequence[str]) -> set[str]:
-        """Those of the officers who are on the roster."""
-        mine = OFFICERS.c.agency_id == agency_id
-        wanted = and_(mine, OFFICERS.c.officer_id.in_(officer_ids), OFFICERS.c.removed.is_(False))
-        return set(self._connection.execute(select(OFFICERS.c.officer_id).where(wanted)).scalars())
+    def on_roster(self, officers: Sequence[Officer]) -> set[Officer]:
+        """Those of the officers, all of one agency, who are on its roster."""
+        names = [officer.officer_id for officer in officers]
+        mine = OFFICERS.c.agency_id == officers[0].agency_id
+        rows = OFFICERS.select().where(mine, OFFICERS.c.officer_id.in_(names), OFFICERS.c.removed.is_(False))
+        return {_officer(row) for row in self._connection.execute(rows)}
 
     def agreement(self, agreement_id: str) -> Agreement | None:
         """An agreement."""

@@ -19,10 +19,9 @@ from npd.registry.v1 import (
     rights_pb2_grpc,
 )
 from services.mesh.core.caller import CertificateMissing
-from services.mesh.core.errors import InvalidField
 from services.mesh.wire.call import answer_key, call_of, caller_of
 from services.mesh.wire.streams import Streams
-from services.registry import convert, domain
+from services.registry import convert, formats
 from services.registry.operations.agencies import AgencyOperations
 from services.registry.operations.agreements import AgreementOperations
 from services.registry.operations.directory import DirectoryOperations
@@ -56,16 +55,16 @@ class AgencyServicer(agency_pb2_grpc.AgencyServiceServicer):
         self, request: agency_pb2.AddOfficersRequest, context: grpc.ServicerContext
     ) -> agency_pb2.AddOfficersResponse:
         key = answer_key(context, request, request.request_id)
-        officers = domain.require_officers("officer_ids", request.officer_ids)
-        change = self._operations.add_officers(caller_of(context), request.agency_id, officers, key)
+        officers = convert.roster_from_wire(request)
+        change = self._operations.add_officers(caller_of(context), officers, key)
         return agency_pb2.AddOfficersResponse(added_count=change.count)
 
     def RemoveOfficers(
         self, request: agency_pb2.RemoveOfficersRequest, context: grpc.ServicerContext
     ) -> agency_pb2.RemoveOfficersResponse:
         key = answer_key(context, request, request.request_id)
-        officers = domain.require_officers("officer_ids", request.officer_ids)
-        change = self._operations.remove_officers(caller_of(context), request.agency_id, officers, key)
+        officers = convert.roster_from_wire(request)
+        change = self._operations.remove_officers(caller_of(context), officers, key)
         return agency_pb2.RemoveOfficersResponse(removed_count=change.count)
 
 
@@ -87,8 +86,8 @@ class SystemServicer(agency_pb2_grpc.SystemServiceServicer):
         self, request: agency_pb2.SuspendSystemRequest, context: grpc.ServicerContext
     ) -> agency_pb2.SuspendSystemResponse:
         key = answer_key(context, request, request.request_id)
-        cause = domain.require_cause("cause", request.cause)
-        agency_id, system_id = request.agency_id, request.system_id
+        cause = formats.require_cause("cause", request.cause)
+        agency_id, system_id = convert.system_key_from_wire(request)
         system = self._operations.suspend_system(caller_of(context), agency_id, system_id, cause, key)
         return agency_pb2.SuspendSystemResponse(system=convert.system_to_wire(system))
 
@@ -96,14 +95,16 @@ class SystemServicer(agency_pb2_grpc.SystemServiceServicer):
         self, request: agency_pb2.ResumeSystemRequest, context: grpc.ServicerContext
     ) -> agency_pb2.ResumeSystemResponse:
         key = answer_key(context, request, request.request_id)
-        system = self._operations.resume_system(caller_of(context), request.agency_id, request.system_id, key)
+        agency_id, system_id = convert.system_key_from_wire(request)
+        system = self._operations.resume_system(caller_of(context), agency_id, system_id, key)
         return agency_pb2.ResumeSystemResponse(system=convert.system_to_wire(system))
 
     def ListSystems(
         self, request: agency_pb2.ListSystemsRequest, context: grpc.ServicerContext
     ) -> agency_pb2.ListSystemsResponse:
         page = convert.page_from_wire(request.page_size, request.page_token, default=100, most=1000, keys=2)
-        return convert.systems_to_wire(self._operations.list_systems(request.agency_id, page), page)
+        agency_id = convert.agency_filter_from_wire(request.agency_id)
+        return convert.systems_to_wire(self._operations.list_systems(agency_id, page), page)
 
 
 class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
@@ -124,31 +125,34 @@ class AgreementServicer(agreement_pb2_grpc.AgreementServiceServicer):
         self, request: agreement_pb2.SignAgreementRequest, context: grpc.ServicerContext
     ) -> agreement_pb2.SignAgreementResponse:
         key = answer_key(context, request, request.request_id)
+        agreement_id = formats.require_agreement_id(request.agreement_id)
         signature = convert.signature_from_wire(request.signature)
-        agreement = self._operations.sign_agreement(caller_of(context), request.agreement_id, signature, key)
+        agreement = self._operations.sign_agreement(caller_of(context), agreement_id, signature, key)
         return agreement_pb2.SignAgreementResponse(agreement=convert.agreement_to_wire(agreement))
 
     def SuspendAgreement(
         self, request: agreement_pb2.SuspendAgreementRequest, context: grpc.ServicerContext
     ) -> agreement_pb2.SuspendAgreementResponse:
         key = answer_key(context, request, request.request_id)
-        cause = domain.require_cause("cause", request.cause)
-        agreement = self._operations.suspend_agreement(caller_of(context), request.agreement_id, cause, key)
+        agreement_id = formats.require_agreement_id(request.agreement_id)
+        cause = formats.require_cause("cause", request.cause)
+        agreement = self._operations.suspend_agreement(caller_of(context), agreement_id, cause, key)
         return agreement_pb2.SuspendAgreementResponse(agreement=convert.agreement_to_wire(agreement))
 
     def ResumeAgreement(
         self, request: agreement_pb2.ResumeAgreementRequest, context: grpc.ServicerContext
     ) -> agreement_pb2.ResumeAgreementResponse:
         key = answer_key(context, request, request.request_id)
-        agreement = self._operations.resume_agreement(caller_of(context), request.agreement_id, key)
+        agreement_id = formats.require_agreement_id(request.agreement_id)
+        agreement = self._operations.resume_agreement(caller_of(context), agreement_id, key)
         return agreement_pb2.ResumeAgreementResponse(agreement=convert.agreement_to_wire(agreement))
 
     def ListAgreements(
         self, request: agreement_pb2.ListAgreementsRequest, context: grpc.ServicerContext
     ) -> agreement_pb2.ListAgreementsResponse:
         page = convert.page_from_wire(request.page_size, request.page_token, default=50, most=200, keys=1)
-        method = call_of(context).method
-        agreements = self._operations.list_agreements(caller_of(context), request.agency_id, page, method)
+        agency_id, method = convert.agency_filter_from_wire(request.agency_id), call_of(context).method
+        agreements = self._operations.list_agreements(caller_of(context), agency_id, page, method)
         return convert.agreements_to_wire(agreements, page)
 
 
@@ -197,10 +201,9 @@ class PolicyServicer(policy_pb2_grpc.PolicyServiceServicer):
     def WatchPolicy(
         self, request: policy_pb2.WatchPolicyRequest, context: grpc.ServicerContext
     ) -> Iterator[policy_pb2.WatchPolicyResponse]:
-        if request.revision < 0:
-            raise InvalidField("revision", "must not be negative")
+        revision = convert.revision_from_wire(request.revision)
         with self._streams.open(call_of(context), standing=lambda: None) as stream:
-            for signed in self._publisher.follow(request.revision, stream.wait, lambda: stream.has_ended):
+            for signed in self._publisher.follow(revision, stream.wait, lambda: stream.has_ended):
                 yield policy_pb2.WatchPolicyResponse(update=signed.update, signature=signed.signature)
 
 

@@ -21,7 +21,7 @@ METADATA = MetaData()
 POLICY_REVISION = Table(
     "policy_revision",
     METADATA,
-    Column("single", Boolean, primary_key=True, comment="true: the table has one row, which every change locks"),
+    Column("single", Boolean, primary_key=True, doc="true: the table has one row, which every change locks"),
     Column("revision", BigInteger, nullable=False),
     CheckConstraint("single", name="policy_revision_one_row"),
 )
@@ -66,15 +66,15 @@ AGREEMENTS = _policy_table(
     Column("agreement_id", Text, primary_key=True),
     Column("agency_id", Text, nullable=False),
     Column("system_id", Text, nullable=False),
-    Column("terms", LargeBinary, nullable=False, comment="serialised once; these bytes are signed"),
+    Column("terms", LargeBinary, nullable=False, doc="serialised once; these bytes are signed"),
     Column("agency_chain", ARRAY(LargeBinary)),
     Column("agency_sign_time", DateTime(timezone=True)),
     Column("agency_signature", LargeBinary),
-    Column("agency_suspends", Text, comment="cause; null while the agency's side does not suspend"),
+    Column("agency_suspends", Text, doc="cause; null while the agency's side does not suspend"),
     Column("operator_chain", ARRAY(LargeBinary)),
     Column("operator_sign_time", DateTime(timezone=True)),
     Column("operator_signature", LargeBinary),
-    Column("operator_suspends", Text, comment="cause; null while the operator's side does not suspend"),
+    Column("operator_suspends", Text, doc="cause; null while the operator's side does not suspend"),
     key=("agreement_id",),
 )
 

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.date_pb2 import Date
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from npd.common.v1.access_pb2 import AccessMode
@@ -55,24 +55,24 @@ def show_identity(answer: rights_pb2.WhoAmIResponse) -> None:
     }
     console().print(_facts({label: value for label, value in rows.items() if value}))
     if expire - datetime.now(UTC) < RENEWAL:
-        console().print(Text("The certificate expires soon: renew it.", style="yellow"))
+        _line("The certificate expires soon: renew it.", style="yellow")
 
 
 def show_rights(answer: rights_pb2.DescribeRightsResponse) -> None:
     """What each agreement grants now."""
     if not answer.agreements:
-        console().print("No agreement of this system is in force or known.")
+        _line("No agreement of this system is known.")
     for agreement in answer.agreements:
         days = f"{date_text(agreement.start_date)} to {date_text(agreement.end_date)}"
-        title = f"{agreement.agreement_id}  {agreement.purpose}, {agreement.provision}, {days}"
-        table = Table("mode", "fields", title=Text(title), title_justify="left")
+        _line(f"{agreement.agreement_id}  {agreement.purpose}, {agreement.provision}, {days}", style="bold")
+        table = _table("mode", "fields")
         for mode in agreement.modes:
             table.add_row(_mode_text(mode.mode), ", ".join(mode.paths))
         console().print(table)
         if agreement.refusal:
             reason = ErrorReason.Name(agreement.refusal).removeprefix("ERROR_REASON_")
-            console().print(Text(f"It grants nothing now: {reason}", style="red"))
-    console().print(f"policy revision {answer.policy_revision}")
+            _line(f"It grants nothing now: {reason}", style="red")
+    _line(f"policy revision {answer.policy_revision}")
 
 
 def show_citizen(answer: lookup_pb2.GetCitizenResponse) -> None:
@@ -82,7 +82,7 @@ def show_citizen(answer: lookup_pb2.GetCitizenResponse) -> None:
         sources[one.path] = ", ".join(
             filter(None, (sources.get(one.path), f"{one.source} {_time_text(one.event_time)}"))
         )
-    table = Table("field", "value", *(["source"] if sources else []))
+    table = _table("field", "value", *(["source"] if sources else []))
     for path, value in flatten(answer.citizen):
         top = re.split(r"[.\[]", path, maxsplit=1)[0]
         disputed = top in answer.disputed_paths
@@ -94,7 +94,7 @@ def show_citizen(answer: lookup_pb2.GetCitizenResponse) -> None:
 
 def show_usage(answer: usage_pb2.FindUsageResponse) -> None:
     """Who used a record."""
-    table = Table("time", "agency", "officer", "purpose", "case", "outcome", "fields", "leaf hash")
+    table = _table("time", "agency", "officer", "purpose", "case", "outcome", "fields")
     for record in answer.records:
         entry = record.entry
         table.add_row(
@@ -105,11 +105,11 @@ def show_usage(answer: usage_pb2.FindUsageResponse) -> None:
             entry.access.case_reference,
             _outcome_text(entry.outcome) + (f" {entry.reason}" if entry.reason else ""),
             ", ".join(entry.paths),
-            record.receipt.leaf_hash.hex(),
         )
     console().print(table)
+    _line("Each use can be proved: its leaf hash stands in the answer as --json.")
     if answer.next_page_token:
-        console().print(f"more: --page-token {answer.next_page_token}")
+        _line(f"more: --page-token {answer.next_page_token}")
     show_receipt(answer.receipt)
 
 
@@ -117,18 +117,18 @@ def show_changes(message: change_pb2.WatchChangesResponse) -> None:
     """A block of lines for each change."""
     for change in message.changes:
         head = f"{change.position}  {_time_text(change.event_time)}  {change.pin}  from {change.source}"
-        console().print(Text(head, style="bold"))
+        _line(head, style="bold")
         values = dict(flatten(change.citizen))
         gone = [path for path in change.changed_paths if not any(_is_below(known, path) for known in values)]
         for path, value in [*values.items(), *((path, "(no value any more)") for path in gone)]:
             disputed = any(_is_below(path, other) for other in change.disputed_paths)
-            console().print(Text(f"    {path}: {value}{'  (disputed)' if disputed else ''}"))
+            _line(f"    {path}: {value}{'  (disputed)' if disputed else ''}")
 
 
 def show_receipt(receipt: Receipt) -> None:
     """The line by which the answer can be proved."""
     if receipt.leaf_hash:
-        console().print(f"recorded in {receipt.log_origin} as {receipt.leaf_hash.hex()}")
+        _line(f"recorded in {receipt.log_origin} as {receipt.leaf_hash.hex()}")
 
 
 def show_facts(facts: Mapping[str, str]) -> None:
@@ -194,8 +194,18 @@ def _is_below(path: str, top: str) -> bool:
     return path == top or path.startswith((f"{top}.", f"{top}["))
 
 
+def _line(text: str, style: str = "") -> None:
+    """One line however long, so that it can be copied."""
+    console().print(Text(text, style=style), soft_wrap=True)
+
+
+def _table(*headers: str) -> Table:
+    """A table that breaks long values and cuts none."""
+    return Table(*(Column(header, overflow="fold") for header in headers))
+
+
 def _facts(rows: Mapping[str, str]) -> Table:
-    table = Table(show_header=False, box=None, pad_edge=False)
+    table = Table(Column(), Column(overflow="fold"), show_header=False, box=None, pad_edge=False)
     for label, value in rows.items():
         table.add_row(label, value)
     return table

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from npd_client.agreement import hash_for, signed_bytes
-from services.mesh.core.caller import CallerKind, read_leaf
+from services.mesh.core.caller import CallerKind, Leaf, read_leaf
 from services.mesh.core.errors import MeshError
 from services.mesh.core.rights import State
 
@@ -43,7 +43,7 @@ class SignedTerms:
 
 def verify_signature(
     terms: bytes, signature: Signature, signer_host: str, signer_path: str, roots: Sequence[x509.Certificate]
-) -> None:
+) -> Leaf:
     """Check one party's signature over the terms.
 
     1. The signing leaf stands on an issuing CA that is constrained to the party's host, and that on one of our roots.
@@ -52,7 +52,7 @@ def verify_signature(
     3. It and its issuer were valid when it signed.
     4. The signature is over these bytes and that time.
 
-    Raises SignatureDefect.
+    Returns the signing leaf. Raises SignatureDefect.
     """
     if not signature.chain:
         raise SignatureDefect("no certificate")
@@ -82,6 +82,7 @@ def verify_signature(
             raise SignatureDefect("the key is of a kind that agreements are not signed with")
     except InvalidSignature:
         raise SignatureDefect("the signature is not over these terms") from None
+    return leaf
 
 
 def defect_of(

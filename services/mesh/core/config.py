@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "NPD_"
+_CLIENT_PREFIX = "NPD_CLIENT_"  # those of the command npd-client, which may stand beside
 
 
 class SettingsInvalid(Exception):
@@ -58,7 +59,8 @@ S = TypeVar("S", bound=RoomSettings)
 def load(shape: type[S]) -> S:
     """Settings from the environment. Raises SettingsInvalid, naming every variable at fault and what it means."""
     known = {PREFIX + name.upper(): field for name, field in shape.model_fields.items()}
-    unknown = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    ours = (name for name in os.environ if name.startswith(PREFIX) and not name.startswith(_CLIENT_PREFIX))
+    unknown = sorted(name for name in ours if name not in known)
     faults = [f"{name} is not a setting of this room; remove it" for name in unknown]
     try:
         settings = shape()  # type: ignore[call-arg]  # filled from the environment

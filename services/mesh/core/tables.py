@@ -7,7 +7,7 @@ METADATA = MetaData()
 STORE = Table(
     "store",
     METADATA,
-    Column("incarnation", BigInteger, primary_key=True, comment="rises when the store is restored from a backup"),
+    Column("incarnation", BigInteger, primary_key=True, doc="rises when the store is restored from a backup"),
 )
 
 ANSWERS = Table(
@@ -17,7 +17,7 @@ ANSWERS = Table(
     Column("method", Text, primary_key=True),
     Column("request_id", Text, primary_key=True),
     Column("payload_hash", LargeBinary, nullable=False),
-    Column("answer", LargeBinary, comment="null only inside the transaction that gives it"),
+    Column("answer", LargeBinary, doc="null only inside the transaction that gives it"),
     Column("record_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     info={"shard_key": ("caller", "method", "request_id")},
 )

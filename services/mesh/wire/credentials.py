@@ -50,17 +50,19 @@ class ServerCredentials:
         """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped."""
         refused = b""
         while not stopping.wait(poll.total_seconds()):
-            files = CredentialFiles.read(self._directory)
-            if files.digest in (self._credentials.digest, refused):
-                continue
+            digest = b"unreadable"
             try:
+                files = CredentialFiles.read(self._directory)
+                digest = files.digest
+                if digest in (self._credentials.digest, refused):
+                    continue
                 self._use(Credentials.of(files))
-            except CredentialsError as error:
-                refused = files.digest
-                CREDENTIALS_REFUSED.inc()
-                log.error("certificate files refused, the old ones stay in use", problem=str(error))
-            else:
                 log.info("certificate files taken", expire_time=self._credentials.expire_time.isoformat())
+            except CredentialsError as error:
+                if digest != refused:
+                    CREDENTIALS_REFUSED.inc()
+                    log.error("certificate files refused, the old ones stay in use", problem=str(error))
+                refused = digest
 
     def _use(self, credentials: Credentials) -> None:
         """Take sound files, if they are this room's.

@@ -51,6 +51,8 @@ from services.mesh.wire.streams import Streams
 log = structlog.get_logger(__name__)
 
 _MESH_PACKAGE = "services.mesh"
+# A whole snapshot of the policy is one message: agreements, and the rosters of the whole country.
+_REGISTRY_OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,8 @@ class House:
         if self._channel is None:
             if not self.settings.registry_address:
                 raise SettingsInvalid("NPD_REGISTRY_ADDRESS is needed: host:port of the registry")
-            self._channel = RotatingChannel(self.settings.registry_address, self.settings.tls_directory)
+            address, directory = self.settings.registry_address, self.settings.tls_directory
+            self._channel = RotatingChannel(address, directory, options=_REGISTRY_OPTIONS)
         return self._channel
 
     def close(self) -> None:

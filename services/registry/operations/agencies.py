@@ -33,45 +33,42 @@ class AgencyOperations:
         with self._store.unrecorded() as tx:
             return tx.policy.agencies(page)
 
-    def add_officers(self, caller: Caller, agency_id: str, officer_ids: Sequence[str], key: AnswerKey) -> RosterChange:
-        """Put officers on an agency's roster; who is on it stays. Raises MethodNotAllowed, AgencyUnknown."""
+    def add_officers(self, caller: Caller, officers: Sequence[Officer], key: AnswerKey) -> RosterChange:
+        """Put officers, all of one agency, on its roster. Raises MethodNotAllowed, AgencyUnknown."""
         with self._store.transaction() as tx, tx.answers.once(caller, key, RosterChange) as answer:
             if answer.given:
                 return answer.given
-            on_it = _open_roster(tx, caller, agency_id, officer_ids, key)
-            added = [officer_id for officer_id in officer_ids if officer_id not in on_it]
-            return answer.give(_change_roster(tx, caller, agency_id, added, key, removed=False))
+            on_it = _open_roster(tx, caller, officers, key)
+            added = [officer for officer in officers if officer not in on_it]
+            return answer.give(_change_roster(tx, caller, officers[0].agency_id, added, key, removed=False))
 
-    def remove_officers(
-        self, caller: Caller, agency_id: str, officer_ids: Sequence[str], key: AnswerKey
-    ) -> RosterChange:
-        """Take officers off an agency's roster. Raises MethodNotAllowed, AgencyUnknown."""
+    def remove_officers(self, caller: Caller, officers: Sequence[Officer], key: AnswerKey) -> RosterChange:
+        """Take officers, all of one agency, off its roster. Raises MethodNotAllowed, AgencyUnknown."""
         with self._store.transaction() as tx, tx.answers.once(caller, key, RosterChange) as answer:
             if answer.given:
                 return answer.given
-            on_it = _open_roster(tx, caller, agency_id, officer_ids, key)
-            removed = [officer_id for officer_id in officer_ids if officer_id in on_it]
-            return answer.give(_change_roster(tx, caller, agency_id, removed, key, removed=True))
+            on_it = _open_roster(tx, caller, officers, key)
+            removed = [officer for officer in officers if officer in on_it]
+            return answer.give(_change_roster(tx, caller, officers[0].agency_id, removed, key, removed=True))
 
 
-def _open_roster(
-    tx: Transaction, caller: Caller, agency_id: str, officer_ids: Sequence[str], key: AnswerKey
-) -> set[str]:
-    """Those of the officers who are on the roster, which nobody else can change from now on."""
+def _open_roster(tx: Transaction, caller: Caller, officers: Sequence[Officer], key: AnswerKey) -> set[Officer]:
+    """Those of one agency's officers who are on its roster, which nobody else can change from now on."""
+    agency_id = officers[0].agency_id
     if caller.kind is CallerKind.AGENCY and caller.agency_id != agency_id:
         raise MethodNotAllowed(method=key.method, caller_kind=caller.kind.name.lower())
     tx.policy.lock()
     if tx.policy.agency(agency_id) is None:
         raise AgencyUnknown(agency=agency_id)
-    return tx.policy.on_roster(agency_id, officer_ids)
+    return tx.policy.on_roster(officers)
 
 
 def _change_roster(
-    tx: Transaction, caller: Caller, agency_id: str, officer_ids: Sequence[str], key: AnswerKey, *, removed: bool
+    tx: Transaction, caller: Caller, agency_id: str, officers: Sequence[Officer], key: AnswerKey, *, removed: bool
 ) -> RosterChange:
-    if officer_ids:
-        officers = [Officer(agency_id, officer_id) for officer_id in officer_ids]
+    """Write what changes; the entry names those officers, so that the log tells who was on a roster when."""
+    if officers:
         tx.policy.put(*officers, revision=tx.policy.advance(), removed=removed)
-    changed = f": {', '.join(officer_ids)}" if officer_ids else ""
-    tx.log.record(Entry(caller, key.method, Outcome.DONE, object=f"roster {agency_id}{changed}"))
-    return RosterChange(len(officer_ids))
+    named = f": {', '.join(officer.officer_id for officer in officers)}" if officers else ""
+    tx.log.record(Entry(caller, key.method, Outcome.DONE, object=f"roster {agency_id}{named}"))
+    return RosterChange(len(officers))

@@ -8,7 +8,7 @@ from cryptography import x509
 
 from services.mesh.core.agreements import Signature, SignatureDefect, verify_signature
 from services.mesh.core.answers import AnswerKey
-from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.caller import Caller, CallerKind, Leaf
 from services.mesh.core.clock import Clock
 from services.mesh.core.errors import MethodNotAllowed
 from services.mesh.core.evidence.entry import Entry, Outcome
@@ -54,6 +54,7 @@ class AgreementOperations:
         1. The caller is a party, and its side has not signed.
         2. The signature was not made in the future.
         3. It is that party's, over these terms (`verify_signature`); a room that receives it verifies it again.
+        4. Neither its certificate nor that one's issuer is revoked; later revocations do not undo what was signed.
 
         Raises AgreementUnknown, MethodNotAllowed, StateNotAllowed, AgreementSignatureInvalid.
         """
@@ -64,7 +65,8 @@ class AgreementOperations:
             signed = agreement.signed(side, signature)
             if not is_timely(signature, self._clock.now()):  # (2)
                 raise AgreementSignatureInvalid(agreement=agreement_id, defect="it is signed in the future")
-            self._require_signed(agreement, side, signature)  # (3)
+            leaf = self._verify(agreement, side, signature)  # (3)
+            _require_not_revoked(tx, leaf, agreement_id)  # (4)
             return answer.give(_put(tx, caller, signed, key))
 
     def suspend_agreement(self, caller: Caller, agreement_id: str, cause: str, key: AnswerKey) -> Agreement:
@@ -97,11 +99,11 @@ class AgreementOperations:
         with self._store.unrecorded() as tx:
             return tx.policy.agreements(page, agency_id=agency_id)
 
-    def _require_signed(self, agreement: Agreement, side: Side, signature: Signature) -> None:
+    def _verify(self, agreement: Agreement, side: Side, signature: Signature) -> Leaf:
         party = f"{agreement.agency_id}/{agreement.system_id}" if side is Side.AGENCY else ""
         host = f"{side.value}.{self._environment}"
         try:
-            verify_signature(agreement.terms, signature, host, party, self._roots())
+            return verify_signature(agreement.terms, signature, host, party, self._roots())
         except SignatureDefect as defect:
             raise AgreementSignatureInvalid(agreement=agreement.agreement_id, defect=defect) from None
 
@@ -116,6 +118,15 @@ def _open(tx: Transaction, caller: Caller, agreement_id: str, key: AnswerKey) ->
     if side is None:
         raise _not_allowed(caller, key)
     return agreement, side
+
+
+def _require_not_revoked(tx: Transaction, leaf: Leaf, agreement_id: str) -> None:
+    for issuer_key_id, serial_number in (
+        (leaf.issuer_key_id, leaf.serial_number),
+        (leaf.root_key_id, leaf.issuer_serial_number),
+    ):
+        if tx.policy.revocation(issuer_key_id, serial_number) is not None:
+            raise AgreementSignatureInvalid(agreement=agreement_id, defect="the certificate is revoked")
 
 
 def _put(tx: Transaction, caller: Caller, agreement: Agreement, key: AnswerKey) -> Agreement:

@@ -1,39 +1,13 @@
 """Tells a caller what it may do, by the very decisions that refuse and admit everywhere in the mesh."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import date
 
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.errors import MeshError
-from services.mesh.core.rights import Agreement, Mode, Policy, System
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Who a caller is to the mesh; empty where it is no system, or not a registered one."""
-
-    caller: Caller
-    agency_name: str
-    system: System | None
-
-
-@dataclass(frozen=True, slots=True)
-class AgreementRights:
-    """What an agreement grants on a day: modes with their paths, or the reason of the refusal."""
-
-    agreement: Agreement
-    refusal: str
-    modes: dict[Mode, frozenset[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """What a system's agreements grant, at a revision of the policy."""
-
-    agreements: tuple[AgreementRights, ...]
-    policy_revision: int
+from services.mesh.core.rights import Agreement, Policy
+from services.registry.domain import AgreementRights, Rights, Standing
 
 
 class RightsOperations:

@@ -13,7 +13,7 @@ def _columns() -> list[Column[object]]:
         Column("pin", Text, nullable=False),
         Column("paths", ARRAY(Text), nullable=False),
         Column("disputed", ARRAY(Text), nullable=False),
-        Column("person", LargeBinary, nullable=False, comment="the changed fields' values, a serialised Person"),
+        Column("person", LargeBinary, nullable=False, doc="the changed fields' values, a serialised Person"),
         Column("source", Text, nullable=False),
         Column("event_time", DateTime(timezone=True), nullable=False),
         Column("record_time", DateTime(timezone=True), nullable=False),

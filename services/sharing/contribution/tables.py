@@ -10,7 +10,7 @@ CONTRIBUTIONS = Table(
     Column("source", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
     Column("content_hash", LargeBinary, nullable=False),
-    Column("subject_id", Uuid, comment="null while the item is held"),
+    Column("subject_id", Uuid, doc="null while the item is held"),
     Column("record_time", DateTime(timezone=True), nullable=False),
     info={"shard_key": ("source", "event_id")},
 )
@@ -21,7 +21,7 @@ HELD = Table(
     Column("pin", Text, primary_key=True),
     Column("source", Text, primary_key=True),
     Column("event_id", Text, primary_key=True),
-    Column("item", LargeBinary, nullable=False, comment="the item as the room keeps it"),
+    Column("item", LargeBinary, nullable=False, doc="the item as the room keeps it"),
     Column("record_time", DateTime(timezone=True), nullable=False),
     info={"shard_key": ("pin",)},
 )

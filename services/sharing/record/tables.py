@@ -21,7 +21,7 @@ METADATA = MetaData()
 PINS = Table(
     "pins",
     METADATA,
-    Column("pin", Text, primary_key=True, comment="every PIN a subject ever had; none is ever another's"),
+    Column("pin", Text, primary_key=True, doc="every PIN a subject ever had; none is ever another's"),
     Column("subject_id", Uuid, nullable=False),
     info={"shard_key": ("pin",)},
 )
@@ -30,14 +30,14 @@ RECORDS = Table(
     "records",
     METADATA,
     Column("subject_id", Uuid, primary_key=True),
-    Column("pin", Text, nullable=False, comment="the PIN in force"),
-    Column("name_key", Text, nullable=False, comment="the full name as identities are matched by"),
-    Column("birth_year", SmallInteger, nullable=False, comment="0: not known; so month and day"),
+    Column("pin", Text, nullable=False, doc="the PIN in force"),
+    Column("name_key", Text, nullable=False, doc="the full name as identities are matched by"),
+    Column("birth_year", SmallInteger, nullable=False, doc="0: not known; so month and day"),
     Column("birth_month", SmallInteger, nullable=False),
     Column("birth_day", SmallInteger, nullable=False),
-    Column("person", LargeBinary, nullable=False, comment="the current record, a serialised npd.common.v1.Person"),
-    Column("disputed", ARRAY(Text), nullable=False, comment="paths for which another source tells another value"),
-    Column("assertion_count", BigInteger, nullable=False, comment="the last ordinal given to an assertion"),
+    Column("person", LargeBinary, nullable=False, doc="the current record, a serialised npd.common.v1.Person"),
+    Column("disputed", ARRAY(Text), nullable=False, doc="paths for which another source tells another value"),
+    Column("assertion_count", BigInteger, nullable=False, doc="the last ordinal given to an assertion"),
     info={"shard_key": ("subject_id",)},
 )
 
@@ -50,7 +50,7 @@ ASSERTIONS = Table(
     Column("item_key", Text, nullable=False),
     Column("source", Text, nullable=False),
     Column("event_id", Text, nullable=False),
-    Column("value", LargeBinary, comment="a Person with this field alone; null: the source holds no value any more"),
+    Column("value", LargeBinary, doc="a Person with this field alone; null: the source holds no value any more"),
     Column("event_time", DateTime(timezone=True), nullable=False),
     Column("register_time", DateTime(timezone=True), nullable=False),
     Column("record_time", DateTime(timezone=True), nullable=False),
@@ -73,7 +73,7 @@ DISCREPANCIES = Table(
 MISMATCHES = Table(
     "mismatches",
     METADATA,
-    Column("pin_mark", LargeBinary, primary_key=True, comment="keyed hash of the PIN that was asked for"),
+    Column("pin_mark", LargeBinary, primary_key=True, doc="keyed hash of the PIN that was asked for"),
     Column("system", Text, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("count", Integer, nullable=False),

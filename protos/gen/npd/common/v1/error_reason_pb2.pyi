@@ -77,7 +77,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_AGREEMENT_NOT_YET_VALID: _ErrorReason.ValueType  # 64
     """[PERMISSION_DENIED] The agreement is not in force yet. metadata: agreement, start_date."""
     ERROR_REASON_AGREEMENT_SIGNATURE_INVALID: _ErrorReason.ValueType  # 65
-    """[PERMISSION_DENIED] The agreement lacks a valid signature of one of its parties over its bytes. metadata: agreement."""
+    """[PERMISSION_DENIED] The agreement lacks a valid signature of one of its parties over its bytes. metadata: agreement, defect."""
     ERROR_REASON_MODE_NOT_GRANTED: _ErrorReason.ValueType  # 66
     """[PERMISSION_DENIED] The agreement does not grant this mode. metadata: agreement, mode."""
     ERROR_REASON_FIELD_NOT_GRANTED: _ErrorReason.ValueType  # 67
@@ -189,7 +189,7 @@ ERROR_REASON_AGREEMENT_EXPIRED: ErrorReason.ValueType  # 63
 ERROR_REASON_AGREEMENT_NOT_YET_VALID: ErrorReason.ValueType  # 64
 """[PERMISSION_DENIED] The agreement is not in force yet. metadata: agreement, start_date."""
 ERROR_REASON_AGREEMENT_SIGNATURE_INVALID: ErrorReason.ValueType  # 65
-"""[PERMISSION_DENIED] The agreement lacks a valid signature of one of its parties over its bytes. metadata: agreement."""
+"""[PERMISSION_DENIED] The agreement lacks a valid signature of one of its parties over its bytes. metadata: agreement, defect."""
 ERROR_REASON_MODE_NOT_GRANTED: ErrorReason.ValueType  # 66
 """[PERMISSION_DENIED] The agreement does not grant this mode. metadata: agreement, mode."""
 ERROR_REASON_FIELD_NOT_GRANTED: ErrorReason.ValueType  # 67

@@ -1,0 +1,144 @@
+"""Commands that run a whole mesh on this machine: one to try things out on, one that tells a story."""
+
+import tempfile
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.options import MESH
+from services.cli.outcome import ExitCode, told
+
+if TYPE_CHECKING:  # what runs a mesh is imported when one runs
+    from services.local.mesh import LocalMesh, MeshSettings
+    from services.local.story import Story
+
+_RENEWED_EVERY = 3600.0
+
+
+def up(
+    citizens: Annotated[int, typer.Option(min=0, max=2_000_000, help="Synthetic citizens in the record.")] = 1000,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", envvar="NPDCTL_MESH", help="Where the mesh lies; made if missing.")
+    ] = MESH,
+    port: Annotated[
+        int, typer.Option(min=1024, max=60000, help="First port; a taken block moves on to the next free one.")
+    ] = 7001,
+    environment: Annotated[str, typer.Option(help="Environment of all certificates.")] = "sandbox.npd.local",
+) -> None:
+    """Run a whole mesh on this machine until Ctrl-C: database, certificates, rooms, sample agencies and citizens.
+
+    Everything stays in the directory; the next `npd up` goes on with it. endpoints.json holds the rooms' addresses
+    while the mesh is up, and agencies/AGENCY/SYSTEM/ what a client in any language needs to call.
+
+    Example: npd up --citizens 10000
+    """
+    from services.local import tables
+    from services.local.mesh import MeshSettings
+    from services.local.sample import SYSTEMS, TAX
+    from services.local.sandbox import Sandbox
+    from services.local.story import Story
+    from services.local.supervisor import orderly_exit
+
+    story = Story("up")
+    mesh = _mesh(directory, MeshSettings(environment=environment, first_port=port))
+    try:
+        with told(), orderly_exit():
+            with story.busy("starting the mesh") as tell:
+                mesh.start(lambda text: tell(text))
+                sandbox = Sandbox(mesh)
+                agreements = sandbox.register(tell)
+            tell = story.say  # of later restarts
+            with story.counting("citizens", citizens) as counted:
+                sandbox.contribute(citizens, counted)
+            mesh.publish()
+            story.show(tables.rooms(mesh, mesh.layout.system(TAX.agency, TAX.system).tls).table)
+            story.show(tables.agreements(SYSTEMS, agreements))
+            story.say(f"{sandbox.citizens:,} synthetic citizens are in the record. Everything lies in {directory}.")
+            _suggest(story, directory, agreements[TAX.title])
+            _keep(mesh)
+    finally:
+        with story.busy("stopping the mesh"):
+            mesh.stop()
+
+
+def demo(
+    directory: Annotated[
+        Path | None,
+        typer.Option(
+            "--directory",
+            "-d",
+            help="Keep the mesh in this new directory instead of a temporary one.",
+            show_default=False,
+        ),
+    ] = None,
+    port: Annotated[
+        int, typer.Option(min=1024, max=60000, help="First port; a taken block moves on to the next free one.")
+    ] = 7001,
+) -> None:
+    """Tell what the mesh does, in ten steps that check themselves, on a real database and real certificates.
+
+    It runs beside a mesh that is up, and leaves nothing behind. Exit code 1 if any step is not as told.
+
+    Example: npd demo
+    """
+    from services.local.demo import Demo
+    from services.local.mesh import MeshSettings
+    from services.local.story import Story
+    from services.local.supervisor import orderly_exit
+
+    if directory is not None and directory.exists() and any(directory.iterdir()):
+        raise typer.BadParameter(f"{directory} is not empty: the demonstration begins with a new mesh")
+    story = Story("demo")
+    with told(), orderly_exit(), tempfile.TemporaryDirectory(prefix="npd-demo-") as temporary:
+        mesh = _mesh(directory or Path(temporary), MeshSettings(first_port=port))
+        try:
+            is_as_told = Demo(mesh, story).tell()
+        finally:
+            with story.busy("stopping the mesh"):
+                mesh.stop()
+    story.end()
+    if not is_as_told:
+        raise typer.Exit(ExitCode.REFUSED)
+
+
+def _mesh(directory: Path, settings: "MeshSettings") -> "LocalMesh":
+    from services.cli.migration import prepare_store
+    from services.cli.rooms import discover
+    from services.local.mesh import LocalMesh
+    from services.local.sample import OPERATORS
+
+    return LocalMesh(directory, discover(), prepare=prepare_store, operators=OPERATORS, settings=settings)
+
+
+def _suggest(story: "Story", directory: Path, agreement_id: str) -> None:
+    """Commands to try next, ready to be copied into another terminal."""
+    from services.local.sample import TAX
+    from services.local.sandbox import a_citizen, stated
+
+    citizen, tax = stated(a_citizen()), directory / "agencies" / TAX.agency / TAX.system
+    endpoints = "" if directory == MESH else f" --endpoints {directory / 'endpoints.json'}"
+    at = f"-d {tax}{endpoints}"
+    ground = f"-a {agreement_id} -c HS-2026/17 -o {TAX.officers[0]}"
+    operator = "" if directory == MESH else f" -d {directory / 'operators' / 'lan'}{endpoints}"
+    story.say("Try in another terminal:")
+    for command in (
+        f"npd-client whoami {at}",
+        f"npd-client lookup {at} {ground} -f full_name,permanent_residence --pin {citizen.pin} "
+        f"--name '{citizen.full_name}' --birth-date {citizen.birth_date}",
+        f"npd-client watch {at} {ground}",
+        f"npd connections{operator}",
+        f"npd system suspend tax/core --cause 'trying it out'{operator}",
+    ):
+        story.say(f"  {command}")
+    story.say("Ctrl-C stops the mesh and keeps what it holds.")
+
+
+def _keep(mesh: "LocalMesh") -> None:
+    """Wait for Ctrl-C; renew certificates meanwhile."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(_RENEWED_EVERY)
+            mesh.renew_certificates()

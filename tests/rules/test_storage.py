@@ -1,0 +1,67 @@
+"""Tables are as the migrations make them, and every key of a growing one holds its shard key."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import MetaData, PrimaryKeyConstraint, Table, UniqueConstraint, create_engine
+from sqlalchemy.pool import NullPool
+
+from services.local.postgres import EmbeddedPostgres
+from services.mesh.core.tables import METADATA as MESH
+from services.mesh.migrate import migrate
+from services.registry.tables import METADATA as REGISTRY
+from services.sharing.record.tables import METADATA as SHARING
+
+for _module in ("contribution", "changes"):
+    importlib.import_module(f"services.sharing.{_module}.tables")
+
+ROOMS = {"registry": REGISTRY, "sharing": SHARING}
+TABLES = [table for metadata in (MESH, *ROOMS.values()) for table in metadata.sorted_tables]
+
+
+def joined(*parts: MetaData) -> MetaData:
+    """All tables of several metadata."""
+    whole = MetaData()
+    for part in parts:
+        for table in part.sorted_tables:
+            table.to_metadata(whole)
+    return whole
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_migrations_make_the_tables_that_the_code_names(room: str, postgres: EmbeddedPostgres) -> None:
+    database = f"rules_{room}"
+    postgres.ensure_database(database)
+    migrate(postgres.url(database), ("services.mesh", f"services.{room}"))
+    with create_engine(postgres.url(database), poolclass=NullPool).connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        found = compare_metadata(context, joined(MESH, ROOMS[room]))
+    assert [difference for difference in found if "alembic_version" not in str(difference)] == []
+
+
+def test_migrating_again_changes_nothing(postgres: EmbeddedPostgres) -> None:
+    postgres.ensure_database("rules_again")
+    for _ in range(2):
+        migrate(postgres.url("rules_again"), ("services.mesh", "services.sharing"))
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_key_holds_the_shard_key(table: Table) -> None:
+    shard_key = set(table.info.get("shard_key", ()))
+    for constraint in table.constraints:
+        if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint) and shard_key:
+            assert shard_key <= {column.name for column in constraint.columns}
+
+
+def test_every_growing_table_names_its_shard_key() -> None:
+    small = {"store"} | {table.name for table in REGISTRY.sorted_tables}
+    assert [table.name for table in TABLES if "shard_key" not in table.info and table.name not in small] == []
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    for versions in (Path(__file__).parents[2] / "services").rglob("migrations/versions"):
+        numbers = sorted(int(path.name[:4]) for path in versions.glob("0*.py"))
+        assert numbers == list(range(1, len(numbers) + 1)), versions
