@@ -17,6 +17,7 @@ from npd.sharing.v1 import (
 )
 from services.mesh.core.background import Background
 from services.mesh.core.config import RoomSettings
+from services.mesh.core.db import DirectConnection
 from services.mesh.core.gather import Gatherer
 from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire.metrics import SEQUENCED
@@ -58,7 +59,7 @@ def compose(house: House) -> Composition:
         reader.wake()
 
     feed = Sequencer(house.database(_itself), "feed", integrate, after=sequenced)
-    lookups = LookingUp(database, policy, sealer, clock)
+    lookups = LookingUp(DirectConnection(house.engine), policy, sealer, clock)
     gatherer = Gatherer(lookups.get_citizens, queue=settings.lookup_queue, batch=settings.lookup_batch)
     contributing = Contributing(database, policy, clock, feed.wake)
     following = Following(database, reader, policy, clock)

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from services.mesh.core.background import Stopping
@@ -51,5 +51,11 @@ class Contacts:
                 report(list(due.values()))
             except Exception:
                 with self._mutex:
-                    self._since_report = {**due, **self._since_report}
+                    for contact in due.values():
+                        self._put_back(contact)
                 raise
+
+    def _put_back(self, contact: Contact) -> None:
+        newer = self._since_report.get(contact.name, contact)
+        success_time = newer.success_time or contact.success_time
+        self._since_report[contact.name] = replace(newer, success_time=success_time)

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
-from services.mesh.core.errors import DeadlinePassed, Internal, MeshError, Overloaded
+from services.mesh.core.errors import DeadlinePassed, MeshError, Overloaded
 
 Question = TypeVar("Question")
 Result = TypeVar("Result")
@@ -62,7 +62,7 @@ class Gatherer(Generic[Question, Result]):
         if isinstance(outcome, BaseException):
             raise outcome
         if outcome is None:
-            raise Internal()
+            raise RuntimeError("a question was left without an outcome")
         return outcome
 
     def _await_gate(self, ticket: _Ticket[Question, Result], timeout: float) -> None:
@@ -101,7 +101,7 @@ class Gatherer(Generic[Question, Result]):
         except Exception as error:
             outcomes = [error] if len(batch) == 1 else [self._alone(ticket.question) for ticket in batch]
         if len(outcomes) != len(batch):
-            outcomes = [Internal()] * len(batch)
+            outcomes = [RuntimeError("there are not as many results as questions")] * len(batch)
         for ticket, outcome in zip(batch, outcomes, strict=True):
             ticket.outcome = outcome
             if not ticket.leads:

@@ -67,13 +67,15 @@ class PolicyKeeper:
         self._on_change.append(listener)
 
     def load(self) -> None:
-        """Start from what is on disk; what does not verify any more is left out."""
+        """Start from what is on disk; what does not verify any more, or does not follow on, is left out."""
+        problems = []
         for update, signature in self._files.read():
             try:
                 self._take(SignedUpdate(update, signature))
             except UpdateRefused as refusal:
-                log.warning("kept policy refused, waiting for the registry", problem=str(refusal))
-                break
+                problems.append(str(refusal))
+        if problems:
+            log.warning("kept policy left out, waiting for the registry", updates=len(problems), problem=problems[0])
 
     def take(self, signed: SignedUpdate) -> None:
         """Verify an update, keep it on disk, and use it. Raises UpdateRefused, UpdateGap."""
@@ -97,7 +99,8 @@ class PolicyKeeper:
         1. The registry signed these bytes.
         2. They are for this environment.
         3. They follow on the revision held, and lead forward; a whole snapshot follows on anything older.
-        4. They go to disk before they count, so that a restart never knows less than this process did.
+        4. All of them can be read: part of an update would be a policy that nobody issued.
+        5. They go to disk before they count, so that a restart never knows less than this process did.
         """
         try:
             self._key.verify(signed.signature, CONTEXT + signed.update)  # (1)
@@ -112,21 +115,26 @@ class PolicyKeeper:
                 raise UpdateGap(f"the update builds on revision {update.base_revision}, held is {held.revision}")
             if update.revision < held.revision:
                 raise UpdateRefused(f"the update leads back from revision {held.revision} to {update.revision}")
-            if files is not None:  # (4)
+            following = self._following(held, update)  # (4)
+            if files is not None:  # (5)
                 is_whole, is_sign_of_life = update.base_revision == 0, not update.entries
                 files.keep(signed.update, signed.signature, whole=is_whole, sign_of_life=is_sign_of_life)
-            issue_time = update.issue_time.ToDatetime(UTC)
-            if update.base_revision == 0 and update.entries:
-                fresh = Policy(issue_time=held.issue_time)
-                changed = policy_entries.apply(fresh, update.entries, self._environment, self._roots())
-            elif update.entries:
-                changed = policy_entries.apply(held, update.entries, self._environment, self._roots())
-            else:
-                changed = held
-            self.current = replace(changed, revision=update.revision).fresh_at(issue_time)
+            self.current = following
         self._report()
         if update.entries:
             self._tell(self._on_change)
+
+    def _following(self, held: Policy, update: policy_pb2.PolicyUpdate) -> Policy:
+        """The policy that an update leads to. Raises UpdateRefused for entries that cannot be read."""
+        following = held
+        try:
+            if update.entries:
+                start = held if update.base_revision else Policy(issue_time=held.issue_time)
+                following = policy_entries.apply(start, update.entries, self._environment, self._roots())
+            issue_time = update.issue_time.ToDatetime(UTC)
+        except (ValueError, OverflowError, DecodeError):
+            raise UpdateRefused("the update holds entries that this version cannot read") from None
+        return replace(following, revision=update.revision).fresh_at(issue_time)
 
     def _report(self) -> None:
         POLICY_REVISION.set(self.current.revision)

@@ -22,6 +22,19 @@ from services.mesh.core.rights import (
     Validity,
 )
 
+# A registry may be newer than this room: a mode that is not known here is granted to nobody here, and who is in a state
+# that is not known may not act.
+_MODES = frozenset(mode.value for mode in Mode)
+_SYSTEM_STATES = {
+    agency_pb2.SYSTEM_STATE_ACTIVE: State.ACTIVE,
+    agency_pb2.SYSTEM_STATE_SUSPENDED: State.SUSPENDED,
+}
+_AGREEMENT_STATES = {
+    agreement_pb2.AGREEMENT_STATE_DRAFT: State.DRAFT,
+    agreement_pb2.AGREEMENT_STATE_ACTIVE: State.ACTIVE,
+    agreement_pb2.AGREEMENT_STATE_SUSPENDED: State.SUSPENDED,
+}
+
 
 def apply(
     policy: Policy, entries: Iterable[policy_pb2.PolicyEntry], environment: str, roots: Sequence[x509.Certificate]
@@ -64,8 +77,8 @@ def signed_terms_of(wire: agreement_pb2.Agreement) -> agreements.SignedTerms:
     """An agreement's bytes and signatures."""
     agency = signature_of(wire.agency_signature) if wire.HasField("agency_signature") else None
     operator = signature_of(wire.operator_signature) if wire.HasField("operator_signature") else None
-    state = agreement_pb2.AgreementState.Name(wire.state).removeprefix("AGREEMENT_STATE_")
-    return agreements.SignedTerms(wire.terms, agency, operator, State(state), wire.cause)
+    state = _AGREEMENT_STATES.get(wire.state, State.SUSPENDED)
+    return agreements.SignedTerms(wire.terms, agency, operator, state, wire.cause)
 
 
 def judged(signed: agreements.SignedTerms, environment: str, roots: Sequence[x509.Certificate]) -> Agreement:
@@ -80,7 +93,7 @@ def judged(signed: agreements.SignedTerms, environment: str, roots: Sequence[x50
         system_id=terms.system_id,
         purpose=terms.purpose,
         provision=terms.provision,
-        grants={Mode(grant.mode): frozenset(grant.fields.paths) for grant in terms.grants},
+        grants={Mode(grant.mode): frozenset(grant.fields.paths) for grant in terms.grants if grant.mode in _MODES},
         validity=validity_of(terms),
         state=signed.state,
         cause=signed.cause,
@@ -93,7 +106,7 @@ def _agency(wire: agency_pb2.Agency, *_: object) -> tuple[str, object, object]:
 
 
 def _system(wire: agency_pb2.System, *_: object) -> tuple[str, object, object]:
-    state = State(agency_pb2.SystemState.Name(wire.state).removeprefix("SYSTEM_STATE_"))
+    state = _SYSTEM_STATES.get(wire.state, State.SUSPENDED)
     system = System(wire.agency_id, wire.system_id, wire.name, state, wire.cause, wire.state_time.ToDatetime(UTC))
     return "systems", (wire.agency_id, wire.system_id), system
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from google.protobuf.message import DecodeError
+
 from npd.registry.v1 import policy_pb2
 
 _SNAPSHOT, _DELTAS, _SIGN_OF_LIFE = "snapshot.binpb", "deltas.binpb", "sign-of-life.binpb"
@@ -29,10 +31,10 @@ class PolicyFiles:
             at = 0
             while at < len(data):
                 end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH], "big")
-                if end > len(data) or at + _LENGTH > len(data):
+                signed = _unframed(data[at + _LENGTH : end]) if at + _LENGTH < end <= len(data) else None
+                if signed is None:
                     os.truncate(path, at)  # torn when the process was killed; what comes next must not follow it
                     break
-                signed = policy_pb2.WatchPolicyResponse.FromString(data[at + _LENGTH : end])
                 yield signed.update, signed.signature
                 at = end
 
@@ -43,20 +45,24 @@ class PolicyFiles:
         return path.exists() and path.stat().st_size > _LONG
 
     def keep(self, update: bytes, signature: bytes, *, whole: bool, sign_of_life: bool) -> None:
-        """Keep an update: a whole snapshot replaces everything, a sign of life the last one, others are appended."""
+        """Keep an update: a whole snapshot replaces everything, a sign of life the last one, others are appended.
+
+        A snapshot is there before what it replaces goes: what is left behind by a crash between follows on nothing.
+        """
         record = policy_pb2.WatchPolicyResponse(update=update, signature=signature).SerializeToString()
         framed = len(record).to_bytes(_LENGTH, "big") + record
         if sign_of_life:
             self._replace(_SIGN_OF_LIFE, framed)
         elif whole:
+            self._replace(_SNAPSHOT, framed)
             for stale in (_SIGN_OF_LIFE, _DELTAS):
                 (self._directory / stale).unlink(missing_ok=True)
-            self._replace(_SNAPSHOT, framed)
         else:
             with (self._directory / _DELTAS).open("ab") as file:
                 file.write(framed)
                 file.flush()
                 os.fsync(file.fileno())
+            self._force_names()
 
     def _replace(self, name: str, data: bytes) -> None:
         scratch = self._directory / f"{name}.new"
@@ -65,3 +71,18 @@ class PolicyFiles:
             file.flush()
             os.fsync(file.fileno())
         scratch.replace(self._directory / name)
+        self._force_names()
+
+    def _force_names(self) -> None:
+        directory = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+
+def _unframed(record: bytes) -> policy_pb2.WatchPolicyResponse | None:
+    try:
+        return policy_pb2.WatchPolicyResponse.FromString(record)
+    except DecodeError:
+        return None

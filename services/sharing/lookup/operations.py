@@ -1,6 +1,7 @@
 """The use case of lookups: verify, release, record; for many questions at once."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import psycopg
 
 from services.mesh.core.clock import Clock, legal_date
-from services.mesh.core.db import Database
+from services.mesh.core.db import DirectConnection
 from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence import log
 from services.mesh.core.evidence.entry import Entry, Outcome, SealedEntry, Sealer
@@ -17,7 +18,6 @@ from services.sharing.lookup.domain import Disclosure, Lookup, Provenance
 from services.sharing.record.fields import select
 from services.sharing.record.identification import Claim, Finding, Found, count_mismatches, identify, read_assertions
 from services.sharing.record.resolution import resolve_all
-from services.sharing.unit import Sharing
 
 _Driver = psycopg.Connection[tuple[Any, ...]]
 
@@ -27,12 +27,12 @@ class LookingUp:
 
     def __init__(
         self,
-        database: Database[Sharing],
+        store: DirectConnection,
         policy: Callable[[], Policy],
         sealer: Sealer,
         clock: Clock,
     ) -> None:
-        self._db = database
+        self._store = store
         self._policy = policy
         self._sealer = sealer
         self._clock = clock
@@ -52,16 +52,17 @@ class LookingUp:
         confirmed = [one for one in questions if isinstance(one, _Confirmed)]
         if not confirmed:
             return [one for one in questions if isinstance(one, MeshError)]
-        with self._db.raw_transaction() as driver:
+        with self._store.use() as driver:
             findings = iter(identify(driver, [one.claim for one in confirmed], day))  # (2)
             answers = [
                 one if isinstance(one, MeshError) else self._decide(driver, one, next(findings), policy)  # (3)
                 for one in questions
             ]
             decided = [one for one in answers if isinstance(one, _Decided)]
-            with driver.pipeline():  # (4)
+            mismatches = [one.claim for one in decided if one.is_mismatch]
+            with driver.transaction() if mismatches else nullcontext():  # (4)
+                count_mismatches(driver, mismatches, day)
                 log.append(driver, [one.sealed for one in decided])
-                count_mismatches(driver, [one.claim for one in decided if one.is_mismatch], day)
         return [one if isinstance(one, MeshError) else one.disclosure for one in answers]
 
     def _confirm(self, lookup: Lookup, policy: Policy, day: date) -> "_Confirmed | MeshError":

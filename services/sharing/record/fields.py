@@ -67,8 +67,8 @@ def select(stored: bytes, paths: Iterable[str]) -> Person:
             deep.append(path)
         elif _is_set(person, field):
             _copy(person, selected, field)
-    if deep:
-        FieldMask(paths=deep).MergeMessage(person, selected)
+    if deep:  # a list below a message that is selected as a whole must not stand twice
+        FieldMask(paths=deep).MergeMessage(person, selected, False, True)
     return selected
 
 
@@ -139,10 +139,10 @@ def _copy(source: Person, target: Person, field: FieldDescriptor) -> None:
 
 
 def _exists(descriptor: Descriptor, path: str) -> bool:
-    name, _, rest = path.partition(".")
+    name, dot, rest = path.partition(".")
     field = descriptor.fields_by_name.get(name)
     if field is None:
         return False
-    if not rest:
+    if not dot:
         return True
     return field.message_type is not None and not field.is_repeated and _exists(field.message_type, rest)

@@ -12,19 +12,23 @@ from uuid import UUID
 
 import psycopg
 
+from services.mesh.core.db import bytea_array
 from services.mesh.core.errors import Kind, MeshError
 from services.sharing.record.dates import PartialDate
 from services.sharing.record.resolution import Assertion
 
 MISMATCHES_A_DAY = 5
 
-_READ_RECORDS = """
-SELECT p.pin, r.subject_id, r.name_key, r.birth_year, r.birth_month, r.birth_day, r.person, r.disputed
-FROM pins p JOIN records r ON r.subject_id = p.subject_id WHERE p.pin = ANY(%s)"""
+_READ = """
+SELECT r.subject_id, r.name_key, r.birth_year, r.birth_month, r.birth_day, r.person, r.disputed, m.count
+FROM unnest(%s::text[], %s::bytea[], %s::text[]) WITH ORDINALITY AS claim (pin, pin_mark, system, nth)
+LEFT JOIN pins p ON p.pin = claim.pin
+LEFT JOIN records r ON r.subject_id = p.subject_id
+LEFT JOIN mismatches m ON m.pin_mark = claim.pin_mark AND m.system = claim.system AND m.day = %s
+ORDER BY claim.nth"""
 _READ_ASSERTIONS = """
 SELECT ordinal, path, item_key, source, value, event_time, record_time
 FROM assertions WHERE subject_id = %s AND path = ANY(%s)"""
-_READ_MISMATCHES = "SELECT pin_mark, system, count FROM mismatches WHERE pin_mark = ANY(%s) AND day = %s"
 _COUNT_MISMATCHES = """
 INSERT INTO mismatches (pin_mark, system, day, count) SELECT pin_mark, system, %s, count
 FROM unnest(%s::bytea[], %s::text[], %s::int[]) AS counted (pin_mark, system, count)
@@ -71,16 +75,16 @@ Finding = Found | PinClosedToday | None
 
 
 def identify(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> list[Finding]:
-    """What stands behind each claim, in their order; two reads in one round trip.
+    """What stands behind each claim, in their order; one read.
 
     A PIN that is closed to the system today stays closed even for a claim that would match, or closing it would tell.
     """
-    with driver.pipeline(), driver.cursor(binary=True) as records, driver.cursor(binary=True) as mismatches:
-        records.execute(_READ_RECORDS, ([claim.stated.pin for claim in claims],))
-        mismatches.execute(_READ_MISMATCHES, ([claim.pin_mark for claim in claims], day))
-        by_pin = {row[0]: row for row in records.fetchall()}
-        counts = {(bytes(row[0]), row[1]): row[2] for row in mismatches.fetchall()}
-    return [_finding(claim, by_pin.get(claim.stated.pin), counts) for claim in claims]
+    pins = "{" + ",".join([claim.stated.pin for claim in claims]) + "}"  # digits, so nothing to quote
+    marks = bytea_array([claim.pin_mark for claim in claims])
+    systems = "{" + ",".join([f'"{claim.system}"' for claim in claims]) + "}"  # of the grammar of identities
+    with driver.cursor(binary=True) as cursor:
+        rows = cursor.execute(_READ, (pins, marks, systems, day)).fetchall()
+    return [_finding(claim, row) for claim, row in zip(claims, rows, strict=True)]
 
 
 def read_assertions(
@@ -100,12 +104,12 @@ def count_mismatches(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequen
         driver.execute(_COUNT_MISMATCHES, (day, *columns))
 
 
-def _finding(claim: Claim, row: tuple[Any, ...] | None, counts: dict[tuple[bytes, str], int]) -> Finding:
-    if counts.get((claim.pin_mark, claim.system), 0) >= MISMATCHES_A_DAY:
+def _finding(claim: Claim, row: tuple[Any, ...]) -> Finding:
+    subject_id, name_key, year, month, day, person, disputed, mismatches = row
+    if mismatches is not None and mismatches >= MISMATCHES_A_DAY:
         return PinClosedToday(limit=MISMATCHES_A_DAY)
-    if row is None:
+    if subject_id is None:
         return None
-    _, subject_id, name_key, year, month, day, person, disputed = row
     stated = claim.stated
     is_match = name_key == stated.name_key and year > 0 and stated.birth_date.agrees_with(PartialDate(year, month, day))
-    return Found(subject_id, is_match, bytes(person), tuple(disputed))
+    return Found(subject_id, is_match, person, tuple(disputed))

@@ -9,6 +9,7 @@ _LOOK_ALIKES = str.maketrans(
         "\u00d0": "\u0110",  # ETH, seen on government pages for D with stroke
         "\u00f0": "\u0111",
         "\u0189": "\u0110",  # AFRICAN D
+        "\u0256": "\u0111",
         "\u2019": "'",
         "\u2018": "'",
         "\u02bc": "'",
@@ -22,8 +23,9 @@ _LOOK_ALIKES = str.maketrans(
 )
 _SPACED_HYPHEN = re.compile(r"\s*-\s*")
 _SPACED_APOSTROPHE = re.compile(r"'\s*")
+_SYLLABLE = re.compile(r"[^ '-]+")
 # grave, acute, hook above, tilde, dot below
-_TONES = {"\u0300": "1", "\u0301": "2", "\u0309": "3", "\u0303": "4", "\u0323": "5"}
+_TONES = frozenset("\u0300\u0301\u0309\u0303\u0323")
 
 
 def stored(text: str) -> str:
@@ -43,7 +45,7 @@ def name_key(name: str) -> str:
 
     "Hòa" and "Hoà" have one key, "Hoa" another: a match never ignores diacritics.
     """
-    return " ".join(_syllable_key(part) for part in comparable(name).split(" "))
+    return _SYLLABLE.sub(lambda found: _syllable_key(found[0]), comparable(name))
 
 
 def unaccented(text: str) -> str:
@@ -53,10 +55,7 @@ def unaccented(text: str) -> str:
 
 
 def _syllable_key(syllable: str) -> str:
-    letters, tone = [], ""
-    for sign in unicodedata.normalize("NFD", syllable):
-        if sign in _TONES:
-            tone += _TONES[sign]
-        else:
-            letters.append(sign)
-    return unicodedata.normalize("NFC", "".join(letters)) + tone
+    """The tone, then the letters: nothing that anybody writes reads like another syllable's key."""
+    signs = unicodedata.normalize("NFD", syllable)
+    tones = "".join(sign for sign in signs if sign in _TONES)
+    return tones + unicodedata.normalize("NFC", "".join(sign for sign in signs if sign not in _TONES))

@@ -73,7 +73,7 @@ def _scalar(field: Any, value: Any, path: str) -> Any:
 
 
 def _require_full_name(name: person_pb2.PersonName, prefix: str) -> None:
-    if not name.full.strip():
+    if not text.comparable(name.full):
         raise InvalidField(f"{prefix}full", "is required: the full name as registered")
     if len(name.full) > _NAME_LIMIT:
         raise InvalidField(f"{prefix}full", f"must not be longer than {_NAME_LIMIT} characters")

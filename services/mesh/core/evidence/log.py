@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 from sqlalchemy import Connection, tuple_
 
-from services.mesh.core.db import driver_of
+from services.mesh.core.db import bytea_array, driver_of
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.evidence import tiles
 from services.mesh.core.evidence.entry import Entry, Receipt, SealedEntry, Sealer
@@ -62,8 +62,8 @@ class ConsistencyProof:
 
 def append(driver: psycopg.Connection[tuple[Any, ...]], sealed: Sequence[SealedEntry]) -> None:
     """Append sealed entries on psycopg itself, for hot paths; in the caller's transaction."""
-    columns = [one.leaf_hash for one in sealed], [one.pseudonym for one in sealed], [one.entry for one in sealed]
-    driver.execute(_APPEND, columns)
+    columns = zip(*((one.leaf_hash, one.pseudonym, one.entry) for one in sealed), strict=True)
+    driver.execute(_APPEND, [bytea_array(column) for column in columns])
 
 
 class Log:

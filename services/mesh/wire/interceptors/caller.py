@@ -30,8 +30,7 @@ class CallerGuard:
         self._policy = policy
         self._clock = clock
         self._mutex = Lock()
-        self._leaves: dict[bytes, Leaf] = {}
-        self._leaves_roots: Sequence[x509.Certificate] = ()
+        self._leaves: tuple[Sequence[x509.Certificate], dict[bytes, Leaf]] = ((), {})
 
     def __call__(self, call: Call, request: Message) -> None:
         """Set the call's leaf and caller. Raises CertificateMissing and what `identify` raises."""
@@ -46,16 +45,17 @@ class CallerGuard:
             raise CertificateMissing()
         pem = facts["x509_pem_cert"][0]
         roots = self._roots()
-        if roots is not self._leaves_roots:  # another bundle: what was parsed under the old one counts no more
-            with self._mutex:
-                self._leaves, self._leaves_roots = {}, roots
-        leaf = self._leaves.get(pem)
+        bundle, leaves = self._leaves
+        if bundle is not roots:  # what was parsed under another bundle counts no more, nor what is being parsed
+            leaves = {}
+            self._leaves = (roots, leaves)
+        leaf = leaves.get(pem)
         if leaf is None:
             chain = b"".join(facts.get("x509_pem_cert_chain", ()))
             presented = x509.load_pem_x509_certificates(chain) if chain else []
             leaf = read_leaf(x509.load_pem_x509_certificate(pem), presented, roots)
             with self._mutex:
-                if len(self._leaves) >= _LEAVES:
-                    self._leaves.clear()
-                self._leaves[pem] = leaf
+                if len(leaves) >= _LEAVES:
+                    leaves.clear()
+                leaves[pem] = leaf
         return leaf
