@@ -3,7 +3,7 @@
 pki = TestPki("test.npd.example")
 pki.agency("tax", "core")                                                   # good, from npd_pki
 pki.agency("tax", "core", validity=expired())                               # each keyword of `Broken` breaks a property
-pki.agency("tax", "core", uris=pki.malformed_uris("tax", "core")["port"])
+pki.agency("tax", "core", uris=malformed_uris(pki.environment)["port"])
 pki.agency("tax", "core", uris=(), dns_names=[uri])                         # the URI spelt in a DNS SAN
 pki.agency("tax", "core", purposes=[SERVER_AUTH])                           # the wrong usage; None: no usage at all
 pki.agency("tax", "core", chain=())                                         # a missing intermediate
@@ -12,8 +12,8 @@ pki.room("sharing", issuer=pki.hierarchy.agency)                            # a 
 pki.agency("tax", "core", issuer=pki.issuing_ca(Kind.AGENCY, host=None))    # an unconstrained issuing CA
 pki.foreign().agency("tax", "core")                                         # a foreign root, but it trusts ours
 
-What is handed out presents its chain and trusts `pki.roots`: `.write(directory)` for files, `.channel_credentials()` for
-a client that looks at nothing beforehand.
+What is handed out presents its chain and trusts `pki.roots`: `.write(directory)` for files, `.channel_credentials()`
+for a client that looks at nothing beforehand.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,6 +31,7 @@ from npd_pki.authority import CertificateAuthority
 from npd_pki.ca_store import Hierarchy
 from npd_pki.files import PRIVATE, PUBLIC, PemFile, replace_files
 from npd_pki.identity import Kind, host_of
+from npd_pki.issuance import issuer_key_id
 from npd_pki.keys import generate_p256_key, private_key_pem, signature_hash
 from npd_pki.profile import CLIENT_TLS, ISSUING, ROOM_TLS, SIGNING, Profile
 from npd_pki.tbs import authority_key_identifier
@@ -69,6 +70,11 @@ class Holder:
     key: ec.EllipticCurvePrivateKey
     chain: tuple[x509.Certificate, ...]
     roots: tuple[x509.Certificate, ...]
+
+    @property
+    def revocation(self) -> tuple[str, str]:
+        """What names it in revocations: the key id of its issuer, which stands in `chain`, and its serial number."""
+        return issuer_key_id(self.chain[0]), f"{self.certificate.serial_number:x}"
 
     @property
     def chain_pem(self) -> bytes:
@@ -144,28 +150,6 @@ class TestPki:
             builder = builder.add_extension(x509.NameConstraints([permitted], None), critical=True)
         return CertificateAuthority(_signed(builder, root), like.key)
 
-    def malformed_uris(self, agency: str, system: str) -> Mapping[str, str]:
-        """What must never pass for the URI of an agency's system, by what is wrong with it."""
-        host = host_of(Kind.AGENCY, self.environment)
-        return {
-            "query": f"spiffe://{host}/{agency}/{system}?admin=1",
-            "fragment": f"spiffe://{host}/{agency}/{system}#admin",
-            "port": f"spiffe://{host}:443/{agency}/{system}",
-            "user": f"spiffe://root@{host}/{agency}/{system}",
-            "dot segment": f"spiffe://{host}/{agency}/../{system}",
-            "single dot": f"spiffe://{host}/{agency}/./{system}",
-            "upper case": f"spiffe://{host}/{agency.upper()}/{system}",
-            "upper case host": f"spiffe://{host.upper()}/{agency}/{system}",
-            "percent escape": f"spiffe://{host}/{agency}/%2e%2e/{system}",
-            "empty segment": f"spiffe://{host}/{agency}//{system}",
-            "trailing slash": f"spiffe://{host}/{agency}/{system}/",
-            "missing segment": f"spiffe://{host}/{agency}",
-            "no path": f"spiffe://{host}",
-            "another scheme": f"https://{host}/{agency}/{system}",
-            "another kind": f"spiffe://citizen.{self.environment}/{agency}/{system}",
-            "no kind": f"spiffe://{self.environment}/{agency}/{system}",
-        }
-
     def _leaf(self, profile: Profile, kind: Kind, path: Sequence[str], broken: Broken) -> Holder:
         key = generate_p256_key()
         if not broken:
@@ -192,6 +176,30 @@ def not_yet_valid() -> Validity:
     """Begins in a day."""
     now = datetime.now(UTC)
     return Validity(now + DAY, now + 2 * DAY)
+
+
+def malformed_uris(environment: str) -> Mapping[str, str]:
+    """What must never pass for the URI of the system tax/core, by what is wrong with it."""
+    host = host_of(Kind.AGENCY, environment)
+    return {
+        "query": f"spiffe://{host}/tax/core?admin=1",
+        "fragment": f"spiffe://{host}/tax/core#admin",
+        "port": f"spiffe://{host}:443/tax/core",
+        "user": f"spiffe://root@{host}/tax/core",
+        "dot segment": f"spiffe://{host}/tax/../core",
+        "single dot": f"spiffe://{host}/tax/./core",
+        "upper case": f"spiffe://{host}/Tax/core",
+        "upper case host": f"spiffe://{host.upper()}/tax/core",
+        "percent escape": f"spiffe://{host}/tax/%63ore",
+        "empty segment": f"spiffe://{host}/tax//core",
+        "trailing slash": f"spiffe://{host}/tax/core/",
+        "missing segment": f"spiffe://{host}/tax",
+        "one segment more": f"spiffe://{host}/tax/core/admin",
+        "no path": f"spiffe://{host}",
+        "another scheme": f"https://{host}/tax/core",
+        "another kind": f"spiffe://citizen.{environment}/tax/core",
+        "no kind": f"spiffe://{environment}/tax/core",
+    }
 
 
 def _uri(kind: Kind, environment: str, path: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ class Background:
         retrying = Retrying(
             retry=retry_if_exception_type(Exception),
             stop=lambda state: self._stopping.is_set(),
-            wait=wait_exponential_jitter(initial=0.1, max=5.0),
+            wait=wait_exponential_jitter(multiplier=0.1, max=5.0),
             sleep=self._pause,
             before_sleep=self._report,
             retry_error_callback=lambda state: None,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
+from functools import lru_cache
 from typing import Self
 
 from cryptography import x509
@@ -85,6 +86,7 @@ class SpiffeId:
     path: tuple[str, ...]
 
     @classmethod
+    @lru_cache(20_000)
     def parse(cls, uri: str) -> Self:
         """Read a URI. Raises IdentityMalformed for a query, fragment, port, escape, dot segment or any other shape."""
         scheme, _, rest = uri.partition("://")
@@ -197,10 +199,7 @@ def identify(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Cal
         revoke_time = policy.revoked.get(revocable)
         if revoke_time is not None:
             raise CertificateRevoked(revoke_time=revoke_time.isoformat())
-    path = identity.path
-    if identity.kind is CallerKind.AGENCY:
-        return Caller(str(identity), identity.kind, "/".join(path), agency_id=path[0], system_id=path[1])
-    return Caller(str(identity), identity.kind, path[0])
+    return _caller_with(identity)
 
 
 def require_active(caller: Caller, policy: Policy) -> None:
@@ -219,6 +218,14 @@ def accept(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Calle
     caller = identify(leaf, environment, policy, now)
     require_active(caller, policy)
     return caller
+
+
+@lru_cache(20_000)
+def _caller_with(identity: SpiffeId) -> Caller:
+    path = identity.path
+    if identity.kind is CallerKind.AGENCY:
+        return Caller(str(identity), identity.kind, "/".join(path), agency_id=path[0], system_id=path[1])
+    return Caller(str(identity), identity.kind, path[0])
 
 
 def _signed(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

@@ -1,9 +1,16 @@
 """Logs: structured JSON lines on standard output, without personal data. What is logged is named one by one."""
 
+import atexit
 import logging
 import sys
+import threading
+import time
+from collections import deque
 
 import structlog
+
+_LINES_WAITING = 100_000
+_WRITE_EVERY = 0.05
 
 
 def configure(room: str, level: str) -> None:
@@ -19,10 +26,11 @@ def configure(room: str, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         name_room,
     ]
+    lines = _Lines()
     structlog.configure(
         processors=[*shared, _safe_exception, structlog.processors.JSONRenderer(ensure_ascii=False)],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stdout),
+        logger_factory=lambda *_: lines,
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
@@ -35,6 +43,45 @@ def configure(room: str, level: str) -> None:
     logging.basicConfig(
         handlers=[handler], level=max(logging.WARNING, logging.getLevelNamesMapping()[level]), force=True
     )
+
+
+class _Lines:
+    """Writes lines twenty times a second from a thread of its own: a call neither waits for a write nor wakes a thread.
+
+    If standard output blocks for long, the oldest lines are lost, not the calls. Errors are written at once.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[str] = deque(maxlen=_LINES_WAITING)
+        self._writing = threading.Lock()
+        atexit.register(self.flush)
+        threading.Thread(target=self._run, name="log-lines", daemon=True).start()
+
+    def msg(self, line: str) -> None:
+        """Take a line."""
+        self._waiting.append(line)
+
+    debug = info = warning = msg
+
+    def error(self, line: str) -> None:
+        """Take a line that may be the last."""
+        self._waiting.append(line)
+        self.flush()
+
+    critical = exception = error
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._writing:
+            taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
+            if taken:
+                sys.stdout.write("\n".join(taken) + "\n")
+                sys.stdout.flush()
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_WRITE_EVERY)
+            self.flush()
 
 
 def _safe_exception(logger: object, method: str, event: structlog.types.EventDict) -> structlog.types.EventDict:

@@ -155,7 +155,8 @@ class Serving:
         limit = min(settings.rights_max_age, settings.revocations_max_age)
         policy_guard = PolicyGuard(methods, policy, limit, house.clock)
         interceptors = Interceptors(
-            frames=(Errors(self._record_refusal), Telemetry(house.contacts.note)),
+            Errors(self._record_refusal),
+            Telemetry(house.contacts.note),
             guards=(deadline, caller_guard, policy_guard, validation),
             standing=(caller_guard, policy_guard),
         )
@@ -225,7 +226,7 @@ class Serving:
 
         @retry(
             retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(initial=0.2, max=5),
+            wait=wait_exponential_jitter(multiplier=0.2, max=5),
             stop=lambda state: stopping.is_set(),
             sleep=pause,
             before_sleep=report,

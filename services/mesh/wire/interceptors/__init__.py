@@ -7,7 +7,7 @@ the outermost, aborts. The chain is laid once per method; gRPC calls it through 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import grpc
@@ -29,12 +29,11 @@ class Guard(Protocol):
 
 
 class Interceptors(grpc.ServerInterceptor):
-    """Lays the chain around each method. `standing` are the guards that an open stream must keep passing."""
+    """Lays the chain around each method, once. `standing` are the guards that an open stream must keep passing."""
 
-    def __init__(self, frames: Sequence[Frame], guards: Sequence[Guard], standing: Sequence[Guard]) -> None:
-        self._frames = tuple(frames)
-        self._guards = tuple(guards)
-        self._standing = tuple(standing)
+    def __init__(self, errors: Frame, telemetry: Frame, guards: Sequence[Guard], standing: Sequence[Guard]) -> None:
+        self._errors, self._telemetry = errors, telemetry
+        self._guards, self._standing = tuple(guards), tuple(standing)
         self._wrapped: dict[str, grpc.RpcMethodHandler[Any, Any]] = {}
 
     def intercept_service(
@@ -59,60 +58,47 @@ class Interceptors(grpc.ServerInterceptor):
         }
         if handler.request_streaming:
             raise RuntimeError(f"{method}: client streaming is not laid out in these interceptors")
-        if handler.response_streaming:
-            behaviour: Any = handler.unary_stream
+        if not handler.response_streaming:
+            return grpc.unary_unary_rpc_method_handler(self._unary(method, handler.unary_unary), **codecs)
+        if hasattr(handler.unary_stream, "experimental_non_blocking"):
+            return grpc.unary_stream_rpc_method_handler(self._sending(method, handler.unary_stream), **codecs)
+        return grpc.unary_stream_rpc_method_handler(self._stream(method, handler.unary_stream), **codecs)
 
-            def stream(request: Message, context: grpc.ServicerContext, *sender: Any) -> Iterator[Any] | None:
-                if sender:  # gRPC's health Watch sends by itself, from a thread of its own
-                    with self._around(method, request, context) as call:
-                        return behaviour(request, call.as_context(), *sender)  # type: ignore[no-any-return]
-                return self._each(method, behaviour, request, context)
-
-            if hasattr(behaviour, "experimental_non_blocking"):  # without the mark, a watcher would hold a thread
-                stream.experimental_non_blocking = behaviour.experimental_non_blocking  # type: ignore[attr-defined]
-            return grpc.unary_stream_rpc_method_handler(stream, **codecs)
-        unary_behaviour: Any = handler.unary_unary
-
+    def _unary(self, method: str, behaviour: Any) -> Callable[..., Any]:
         def unary(request: Message, context: grpc.ServicerContext) -> Any:
-            with self._around(method, request, context) as call:
-                return unary_behaviour(request, call.as_context())
+            call = Call(method, context)
+            with self._errors(call), self._telemetry(call):
+                self._admit(call, request)
+                return behaviour(request, call.as_context())
 
-        return grpc.unary_unary_rpc_method_handler(unary, **codecs)
+        return unary
 
-    def _each(self, method: str, behaviour: Any, request: Message, context: grpc.ServicerContext) -> Iterator[Any]:
-        with self._around(method, request, context) as call:
-            yield from behaviour(request, call.as_context())
+    def _stream(self, method: str, behaviour: Any) -> Callable[..., Iterator[Any]]:
+        def stream(request: Message, context: grpc.ServicerContext) -> Iterator[Any]:
+            call = Call(method, context)
+            with self._errors(call), self._telemetry(call):
+                self._admit(call, request)
+                yield from behaviour(request, call.as_context())
 
-    def _around(self, method: str, request: Message, context: grpc.ServicerContext) -> _Passage:
-        return _Passage(self._frames, self._guards, self._standing, Call(method, context), request)
+        return stream
 
+    def _sending(self, method: str, behaviour: Any) -> Callable[..., Any]:
+        """For gRPC's health Watch, which sends by itself from another thread: only its admission is ours."""
 
-class _Passage:
-    """One call's way through the chain: enter every frame, pass every guard, and out again."""
+        def sending(request: Message, context: grpc.ServicerContext, send_response_callback: Any) -> Any:
+            call = Call(method, context)
+            with self._errors(call), self._telemetry(call):
+                self._admit(call, request)
+                return behaviour(request, call.as_context(), send_response_callback)
 
-    __slots__ = ("_call", "_frames", "_guards", "_request", "_stack", "_standing")
+        sending.experimental_non_blocking = True  # type: ignore[attr-defined]  # else a watcher would hold a thread
+        return sending
 
-    def __init__(
-        self, frames: Sequence[Frame], guards: Sequence[Guard], standing: Sequence[Guard], call: Call, request: Message
-    ) -> None:
-        self._frames, self._guards, self._standing = frames, guards, standing
-        self._call, self._request = call, request
-        self._stack = ExitStack()
+    def _admit(self, call: Call, request: Message) -> None:
+        call.recheck = lambda: self._pass(self._standing, call, request)
+        self._pass(self._guards, call, request)
 
-    def __enter__(self) -> Call:
-        call, request = self._call, self._request
-        with ExitStack() as entering:
-            for frame in self._frames:
-                entering.enter_context(frame(call))
-            call.recheck = self._recheck
-            for guard in self._guards:
-                guard(call, request)
-            self._stack = entering.pop_all()
-        return call
-
-    def __exit__(self, *raised: Any) -> bool | None:
-        return self._stack.__exit__(*raised)
-
-    def _recheck(self) -> None:
-        for guard in self._standing:
-            guard(self._call, self._request)
+    @staticmethod
+    def _pass(guards: Sequence[Guard], call: Call, request: Message) -> None:
+        for guard in guards:
+            guard(call, request)
