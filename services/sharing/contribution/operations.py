@@ -136,16 +136,19 @@ class _Batch:
         return Result(item.event_id, Status.APPLIED, self._tell(subject, item, self._right.source))
 
     def _subject_of(self, item: Item) -> Subject | None:
-        """Whom the item is about. None: his PIN is not known yet. Raises SubjectNotMinted, PinTaken."""
-        if item.subject_id is None:
-            return self._by_pin.get(item.pin)
-        subject = self._subjects.get(item.subject_id)
+        """Whom the item is about, with the PIN that it tells made his. None: the PIN that names him is not known yet.
+
+        Raises SubjectNotMinted for a subject or PIN that only the minting room may bring in, PinTaken.
+        """
+        subject = self._subjects.get(item.subject_id) if item.subject_id else self._by_pin.get(item.pin)
         owner = self._by_pin.get(item.pin_told)
-        if subject is None and (self._right.source != MINTING_ROOM or not item.pin_told):
-            raise SubjectNotMinted()
         if owner is not None and owner is not subject:
             raise PinTaken()
+        if subject is None and item.subject_id is None and not item.pin_told:
+            return None
         if subject is None:
+            if item.subject_id is None or not item.pin_told or self._right.source != MINTING_ROOM:
+                raise SubjectNotMinted()
             subject = self._subjects[item.subject_id] = Subject(item.subject_id, item.pin_told)
         if item.pin_told and owner is None:
             self._by_pin[item.pin_told] = subject

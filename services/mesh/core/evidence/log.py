@@ -62,6 +62,8 @@ class ConsistencyProof:
 
 def append(driver: psycopg.Connection[tuple[Any, ...]], sealed: Sequence[SealedEntry]) -> None:
     """Append sealed entries on psycopg itself, for hot paths; in the caller's transaction."""
+    if not sealed:
+        return
     columns = zip(*((one.leaf_hash, one.pseudonym, one.entry) for one in sealed), strict=True)
     driver.execute(_APPEND, [bytea_array(column) for column in columns])
 
