@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import grpc
 import pytest
@@ -75,10 +76,11 @@ class System:
 class Watch:
     """A stream that is read by a thread of its own; it is open when this has been made."""
 
-    def __init__(self, stream: "grpc.CallIterator[change_pb2.WatchChangesResponse]") -> None:
+    def __init__(self, stream: grpc.Call) -> None:
         self._stream = stream
+        self._answers = cast(Iterator[change_pb2.WatchChangesResponse], stream)
         self._end: queue.Queue[grpc.RpcError | None] = queue.Queue()
-        next(stream)
+        next(self._answers)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -94,7 +96,7 @@ class Watch:
 
     def _read(self) -> None:
         try:
-            for _ in self._stream:
+            for _ in self._answers:
                 pass
             self._end.put(None)
         except grpc.RpcError as error:
@@ -111,13 +113,11 @@ def refused_call(channel: grpc.Channel) -> Refusal:
     return refused(evidence_pb2_grpc.EvidenceServiceStub(channel).GetCheckpoint, evidence_pb2.GetCheckpointRequest())
 
 
-Make = Callable[..., System]
+Make: TypeAlias = Callable[..., System]
 
 
 @pytest.fixture
-def system(
-    stage: Stage, registry: Running, desk: Desk, sharing: Running, tmp_path: Path
-) -> Iterator[Callable[..., System]]:
+def system(stage: Stage, registry: Running, desk: Desk, sharing: Running, tmp_path: Path) -> Iterator[Make]:
     """Makes a system of this name, registered unless told otherwise; with `expire_time`, its certificate ends then."""
     made: list[System] = []
 

@@ -5,6 +5,7 @@ into a person by concatenation, whatever fields the contract has.
 """
 
 import hashlib
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from services.mesh.core.errors import MaskEmpty, MaskUnknownPath
 Person = person_pb2.Person
 _FIELDS: dict[str, FieldDescriptor] = dict(Person.DESCRIPTOR.fields_by_name)
 PATHS = frozenset(_FIELDS)
+_FIELD_NAME = re.compile(r"[a-z_][a-z_.]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ def require_mask(mask: FieldMask, name: str) -> tuple[str, ...]:
         raise MaskEmpty(name, "must name at least one field")
     for path in paths:
         if path not in _FIELDS and not _exists(Person.DESCRIPTOR, path):
-            raise MaskUnknownPath(name, "names a field that Person does not have", field=path[:100])
+            raise MaskUnknownPath(name, "names a field that Person does not have", field=_shown(path))
     return paths
 
 
@@ -95,7 +97,7 @@ def require_top_level(mask: FieldMask, name: str) -> tuple[str, ...]:
     """As require_mask, for a mask that may name top-level paths only."""
     for path in require_mask(mask, name):
         if path not in _FIELDS:
-            raise MaskUnknownPath(name, "must name top-level fields of Person", field=path[:100])
+            raise MaskUnknownPath(name, "must name top-level fields of Person", field=_shown(path))
     return require_mask(mask, name)
 
 
@@ -103,6 +105,11 @@ def payload(value: bytes, path: str) -> Any:
     """The field itself of a value: a scalar, a message, or for a field with items its one item."""
     told = getattr(Person.FromString(value), path)
     return told[0] if has_items(path) else told
+
+
+def _shown(path: str) -> str:
+    """A path as an error may quote it: what does not read like a field's name could be anything, a person's name too."""
+    return path if _FIELD_NAME.fullmatch(path) else "something that is no field name"
 
 
 @cache

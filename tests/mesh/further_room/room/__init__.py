@@ -1,0 +1,1 @@
+"""A throw-away room: agencies put up notices."""

@@ -1,0 +1,85 @@
+"""The sentences that a refused caller reads, and what each refusal must say of itself for them."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from services.mesh.core.errors import InvalidField, MeshError
+from services.mesh.core.messages import LANGUAGES, catalogue, sentence
+from services.mesh.core.rights import AgreementExpired, SystemSuspended
+from services.sharing.contribution.domain import rejected
+
+SERVICES = Path(__file__).parents[2] / "services"
+
+
+def raised_with() -> Iterator[tuple[str, str, set[str]]]:
+    """Each place where the code makes an error: where, the error's reason, and the metadata that it gives."""
+    pending, reasons = [MeshError], {}
+    while pending:
+        error = pending.pop()
+        pending += error.__subclasses__()
+        reasons[error.__name__] = getattr(error, "reason", "")
+    for path in SERVICES.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and reasons.get(node.func.id):
+                given = {keyword.arg for keyword in node.keywords if keyword.arg}
+                yield f"{path.name}:{node.lineno}", reasons[node.func.id], given
+
+
+def test_metadata_stands_where_the_sentence_names_it() -> None:
+    error = AgreementExpired(agreement="a-1", end_date="2026-12-31")
+    assert sentence(error) == "The agreement a-1 ended on 2026-12-31. Agree anew with the operator."
+    assert sentence(error, "vi") == "Thỏa thuận a-1 hết hiệu lực ngày 2026-12-31. Hãy ký lại với đơn vị vận hành."
+
+
+def test_metadata_that_is_absent_reads_as_a_dash() -> None:
+    assert sentence(AgreementExpired(agreement="a-1")).startswith("The agreement a-1 ended on -.")
+
+
+def test_braces_in_metadata_are_only_text() -> None:
+    error = SystemSuspended(system="tax/core", cause="{agreement} {0.__class__} {{", suspend_time="now")
+    assert "{agreement} {0.__class__} {{" in sentence(error)
+
+
+def test_more_facts_add_to_the_metadata() -> None:
+    text = sentence(MeshErrorWithRequestId(), request_id="0f3a")
+    assert "0f3a" in text
+
+
+class MeshErrorWithRequestId(InvalidField):
+    """A reason whose sentence names the request id."""
+
+    reason = "INTERNAL"
+
+    def __init__(self) -> None:
+        super().__init__("field", "must not matter")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_no_sentence_is_empty_or_unfinished(language: str) -> None:
+    for reason, texts in catalogue().items():
+        assert texts[language].strip() == texts[language], reason
+        assert texts[language].endswith("."), reason
+
+
+def test_every_refusal_is_made_with_the_metadata_that_its_sentence_names() -> None:
+    checked = 0
+    for where, reason, given in raised_with():
+        named = {name for language in LANGUAGES for name in re.findall(r"{(\w+)}", catalogue()[reason][language])}
+        assert named - given <= {"request_id"}, f"{where} leaves out {named - given} of {reason}"
+        checked += 1
+    assert checked > 100
+
+
+def test_an_items_refusal_names_its_field_and_says_no_value() -> None:
+    result = rejected("e-1", InvalidField("person.pin", "must be 12 digits 0-9"))
+    assert (result.reason, result.field) == ("FIELD_INVALID", "person.pin")
+    assert result.message == "person.pin must be 12 digits 0-9"
+
+
+def test_an_error_reads_as_its_facts_in_a_log() -> None:
+    assert str(AgreementExpired(agreement="a-1", end_date="x")) == "AGREEMENT_EXPIRED (agreement=a-1, end_date=x)"
+    assert str(InvalidField("pin", "must be digits")) == "FIELD_INVALID (pin: must be digits)"
