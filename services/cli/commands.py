@@ -17,13 +17,14 @@ app = typer.Typer(
 def about() -> None:
     """Run the National Population Database mesh, and operate it.
 
-    On this machine: `npd up` starts a whole mesh to try things out on, `npd demo` tells what it does.
-    In production: `npd check`, `npd migrate` and `npd serve`, each for one room, with the NPD_* variables of that room.
+    On this machine: `npd up` runs a whole mesh to try things out on, `npd demo` tells what it does.
+
+    In production: `npd check`, `npd migrate` and `npd serve`, each for one room and with its NPD_* variables.
+
     As an operator: `npd connections`, `npd system` and `npd cert`, with an operator's certificate.
 
-    Exit codes: 0 done; 1 refused or failed, and why is printed; 2 usage or settings; 3 unreachable, or your own
-    certificate is not in order.
-    """
+    Exit codes: 0 done; 1 refused or failed, the reason is printed; 2 usage or settings; 3 unreachable, or your own certificate is not in order.
+    """  # noqa: E501 - the help is wrapped by paragraphs, and a line break would stay
 
 
 app.command()(mesh.up)
@@ -38,6 +39,7 @@ system.command()(operators.suspend)
 system.command()(operators.resume)
 app.add_typer(system, name="system")
 
-cert = typer.Typer(no_args_is_help=True, help="Revoke certificates.")
+cert = typer.Typer(no_args_is_help=True, help="Revoke certificates; issue new ones in a mesh on this machine.")
 cert.command()(operators.revoke)
+cert.command()(mesh.issue)
 app.add_typer(cert, name="cert")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.options import MESH
+from services.cli.options import MESH, SystemArgument, system_parts
 from services.cli.outcome import ExitCode, told
 
 if TYPE_CHECKING:  # what runs a mesh is imported when one runs
@@ -30,8 +30,11 @@ def up(
 ) -> None:
     """Run a whole mesh on this machine until Ctrl-C: database, certificates, rooms, sample agencies and citizens.
 
-    Everything stays in the directory; the next `npd up` goes on with it. endpoints.json holds the rooms' addresses
-    while the mesh is up, and agencies/AGENCY/SYSTEM/ what a client in any language needs to call.
+    Everything stays in the directory, and the next `npd up` goes on with it.
+
+    endpoints.json holds the rooms' addresses while the mesh is up.
+
+    agencies/AGENCY/SYSTEM/ holds what a client in any language needs to call.
 
     Example: npd up --citizens 10000
     """
@@ -80,7 +83,9 @@ def demo(
 ) -> None:
     """Tell what the mesh does, in ten steps that check themselves, on a real database and real certificates.
 
-    It runs beside a mesh that is up, and leaves nothing behind. Exit code 1 if any step is not as told.
+    It runs beside a mesh that is up, and leaves nothing behind.
+
+    Exit code 1: a step was not as told.
 
     Example: npd demo
     """
@@ -104,6 +109,26 @@ def demo(
         raise typer.Exit(ExitCode.REFUSED)
 
 
+def issue(
+    system: SystemArgument,
+    directory: Annotated[
+        Path, typer.Option("--directory", "-d", envvar="NPDCTL_MESH", help="Where the mesh lies.")
+    ] = MESH,
+) -> None:
+    """Issue a certificate and key to a system in a mesh on this machine: a new one after a revocation, or its first.
+
+    Example: npd cert issue tax/core
+    """
+    from services.local.credentials import LocalAuthority
+    from services.local.layout import Layout
+
+    agency_id, system_id = system_parts(system)
+    with told():
+        layout = Layout(directory.absolute())
+        issued = LocalAuthority.found_in(layout).reissue_system(agency_id, system_id)
+        typer.echo(f"certificate {issued.serial:x} lies in {directory / 'agencies' / agency_id / system_id}")
+
+
 def _mesh(directory: Path, settings: "MeshSettings") -> "LocalMesh":
     from services.cli.migration import prepare_store
     from services.cli.rooms import discover
@@ -115,14 +140,14 @@ def _mesh(directory: Path, settings: "MeshSettings") -> "LocalMesh":
 
 def _suggest(story: "Story", directory: Path, agreement_id: str) -> None:
     """Commands to try next, ready to be copied into another terminal."""
-    from services.local.sample import TAX
+    from services.local.sample import OPERATORS, TAX
     from services.local.sandbox import a_citizen, stated
 
     citizen, tax = stated(a_citizen()), directory / "agencies" / TAX.agency / TAX.system
     endpoints = "" if directory == MESH else f" --endpoints {directory / 'endpoints.json'}"
     at = f"-d {tax}{endpoints}"
     ground = f"-a {agreement_id} -c HS-2026/17 -o {TAX.officers[0]}"
-    operator = "" if directory == MESH else f" -d {directory / 'operators' / 'lan'}{endpoints}"
+    operator = "" if directory == MESH else f" -d {directory / 'operators' / OPERATORS[0]}"
     story.say("Try in another terminal:")
     for command in (
         f"npd-client whoami {at}",

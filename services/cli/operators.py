@@ -1,12 +1,20 @@
 """Commands by which operators act on the mesh, over the registry's RPCs and with an operator's certificate."""
 
 import re
-from typing import Annotated, TypeAlias
+from typing import Annotated
 from uuid import uuid4
 
 import typer
 
-from services.cli.options import AddressOption, DirectoryOption, EndpointsOption, JsonOption, registry
+from services.cli.options import (
+    AddressOption,
+    DirectoryOption,
+    EndpointsOption,
+    JsonOption,
+    SystemArgument,
+    registry,
+    system_parts,
+)
 from services.cli.outcome import print_json
 
 SystemArgument: TypeAlias = Annotated[
@@ -50,7 +58,7 @@ def suspend(
     from npd.registry.v1 import agency_pb2, agency_pb2_grpc
     from services.cli import tables
 
-    agency_id, system_id = _parts(system)
+    agency_id, system_id = system_parts(system)
     with registry(directory, endpoints, address, as_json=as_json) as channel:
         answer = agency_pb2_grpc.SystemServiceStub(channel).SuspendSystem(
             agency_pb2.SuspendSystemRequest(
@@ -74,7 +82,7 @@ def resume(
     from npd.registry.v1 import agency_pb2, agency_pb2_grpc
     from services.cli import tables
 
-    agency_id, system_id = _parts(system)
+    agency_id, system_id = system_parts(system)
     with registry(directory, endpoints, address, as_json=as_json) as channel:
         answer = agency_pb2_grpc.SystemServiceStub(channel).ResumeSystem(
             agency_pb2.ResumeSystemRequest(request_id=str(uuid4()), agency_id=agency_id, system_id=system_id)
@@ -85,7 +93,7 @@ def resume(
 def revoke(
     reason: Annotated[str, typer.Option(help=f"One of: {', '.join(_REASONS)}.")],
     certificate: Annotated[
-        str, typer.Argument(metavar="[FILE]", help="PEM file of the certificate, followed by its issuer's (tls.crt).")
+        str, typer.Argument(metavar="FILE", help="PEM file of the certificate, followed by its issuer's (tls.crt).")
     ] = "",
     issuer_key_id: Annotated[
         str, typer.Option(help="Instead of a file: SHA-256 of the issuer's SubjectPublicKeyInfo, hex.")
@@ -124,13 +132,6 @@ def revoke(
             print_json({"issuer_key_id": issuer_key_id, "serial_number": serial, **tables.json_of(answer)})
         else:
             typer.echo(f"certificate {serial} is revoked since {tables.time_text(answer.revoke_time)}")
-
-
-def _parts(system: str) -> tuple[str, str]:
-    agency_id, slash, system_id = system.partition("/")
-    if not (agency_id and slash and system_id) or "/" in system_id:
-        raise typer.BadParameter("a system is named AGENCY/SYSTEM, such as tax/core")
-    return agency_id, system_id
 
 
 def _named(certificate: str, issuer_key_id: str, serial: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """The options that operators' commands share, and the channel to the registry that is made of them."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ EndpointsOption: TypeAlias = Annotated[
     typer.Option(
         "--endpoints",
         envvar="NPDCTL_ENDPOINTS",
-        help=f"File with the rooms' addresses; by default {_ENDPOINTS}.",
+        help=f"File with the rooms' addresses; by default that of the certificate's own mesh, or {_ENDPOINTS}.",
         show_default=False,
         rich_help_panel="Connection",
     ),
@@ -53,6 +54,19 @@ AddressOption: TypeAlias = Annotated[
 JsonOption: TypeAlias = Annotated[
     bool, typer.Option("--json", help="Print JSON instead of tables; a refusal too.", rich_help_panel="Output")
 ]
+SystemArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="AGENCY/SYSTEM", help="The system, such as tax/core.")
+]
+
+_SYSTEM = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})")
+
+
+def system_parts(system: str) -> tuple[str, str]:
+    """The agency's and the system's id."""
+    named = _SYSTEM.fullmatch(system)
+    if named is None:
+        raise typer.BadParameter("a system is named AGENCY/SYSTEM, such as tax/core, in lower case")
+    return named[1], named[2]
 
 
 @contextmanager
@@ -62,7 +76,7 @@ def registry(
     """A channel to the registry for one command; what is raised meanwhile ends the command with a message."""
     with told(as_json=as_json):
         place = directory or _first_operator()
-        target = address or _registry_in(endpoints or _ENDPOINTS)
+        target = address or _registry_in(endpoints or _endpoints_of(place))
         with RotatingChannel(target, place) as channel:
             try:
                 yield channel
@@ -78,6 +92,12 @@ def _first_operator() -> Path:
             "with `npd up`."
         )
     return found[0]
+
+
+def _endpoints_of(place: Path) -> Path:
+    """The file of the local mesh that an operator's directory belongs to, <mesh>/operators/<name>, if it is one's."""
+    beside = place.absolute().parent.parent / _ENDPOINTS.name
+    return beside if beside.is_file() else _ENDPOINTS
 
 
 def _registry_in(endpoints: Path) -> str:

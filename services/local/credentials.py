@@ -8,7 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from cryptography import x509
 
@@ -40,6 +40,15 @@ class LocalAuthority:
         """`layout` must have been made. Nothing is read or issued yet."""
         self._layout = layout
         self._environment = environment
+
+    @classmethod
+    def found_in(cls, layout: Layout) -> Self:
+        """The authority of a mesh that exists, of whatever environment. Raises DirectoryUnusable if there is none."""
+        try:
+            environment = load_hierarchy(layout.pki).environment
+        except (PkiError, OSError) as error:
+            raise DirectoryUnusable(f"{layout.directory} holds no mesh: {error}") from error
+        return cls(layout, environment)
 
     @cached_property
     def hierarchy(self) -> Hierarchy:

@@ -194,7 +194,7 @@ class Scene:
     def refuse(self, party: Party, call: Callable[..., Any], request: Message, reason: str) -> Refusal:
         """The refusal that a call must get: one entry says so, and neither says anything of the person asked for."""
         self.clock.go_on(timedelta(minutes=1))  # past the minute in which ten refusals of a kind are listed
-        secrets = [secret.encode() for secret in _secrets(request) if secret]
+        secrets = [secret.encode() for secret in _secrets(request) if secret.strip()]
         with self.recording() as entries, pytest.raises(grpc.RpcError) as raised:
             answer = call(request, timeout=10)
             if isinstance(answer, grpc.Call):

@@ -36,9 +36,12 @@ def identity_from_wire(wire: lookup_pb2.StatedIdentity, now: datetime, *, sandbo
     today: date = legal_date(now)
     if len(wire.full_name) > _NAME_LIMIT:
         raise InvalidField("identity.full_name", f"must not be longer than {_NAME_LIMIT} characters")
+    name_key = text.name_key(wire.full_name)
+    if not name_key:  # it would match a record that holds no name yet
+        raise InvalidField("identity.full_name", "must not be blank")
     return StatedIdentity(
         pin=require_pin(wire.pin, "identity.pin", sandbox=sandbox),
-        name_key=text.name_key(wire.full_name),
+        name_key=name_key,
         birth_date=partial_date(wire.birth_date, "identity.birth_date", latest=today),
     )
 

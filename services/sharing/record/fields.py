@@ -108,7 +108,7 @@ def payload(value: bytes, path: str) -> Any:
 
 
 def _shown(path: str) -> str:
-    """A path as an error may quote it: what does not read like a field's name could be anything, a person's name too."""
+    """A path as an error may quote it: what does not read like a field's name may be a person's."""
     return path if _FIELD_NAME.fullmatch(path) else "something that is no field name"
 
 

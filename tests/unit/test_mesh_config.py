@@ -1,0 +1,118 @@
+"""Settings: read from the environment, and refused with what they mean."""
+
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import Field
+
+from services.mesh.core.config import PREFIX, RoomSettings, SettingsInvalid, load, read_secret
+from services.sharing.app import Settings as SharingSettings
+
+NEEDED = {
+    "NPD_ENVIRONMENT": "test.npd.example",
+    "NPD_LISTEN": "localhost:0",
+    "NPD_HEALTH_LISTEN": "127.0.0.1:0",
+    "NPD_TLS_DIRECTORY": "/run/tls",
+    "NPD_DATABASE_URL_FILE": "/run/database.url",
+    "NPD_CHECKPOINT_KEY_FILE": "/run/checkpoint.key",
+    "NPD_PSEUDONYM_KEY_FILE": "/run/pseudonym.key",
+    "NPD_POLICY_PUBLIC_KEY_FILE": "/run/policy.pub",
+    "NPD_POLICY_DIRECTORY": "/run/policy",
+}
+
+
+class Sandboxed(RoomSettings):
+    """A room with one setting of its own."""
+
+    sandbox: bool = Field(default=False, description="whether synthetic PINs exist here")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """The settings that every room needs, and no other."""
+    for name, value in NEEDED.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
+
+
+def faults(shape: type[RoomSettings] = RoomSettings) -> list[str]:
+    with pytest.raises(SettingsInvalid) as refused:
+        load(shape)
+    return str(refused.value).splitlines()
+
+
+def test_settings_are_read_and_the_rest_has_defaults(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NPD_RIGHTS_MAX_AGE", "PT2H")
+    settings = load(RoomSettings)
+    assert (settings.environment, settings.tls_directory) == ("test.npd.example", Path("/run/tls"))
+    assert (settings.rights_max_age, settings.revocations_max_age) == (timedelta(hours=2), timedelta(minutes=15))
+    assert settings.registry_address == ""
+
+
+def test_an_unknown_name_is_refused(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NPD_RIGHTS_MAX_AGES", "PT2H")
+    environment.setenv("NPD_SANDBOX", "true")
+    assert faults() == [
+        "NPD_RIGHTS_MAX_AGES is not a setting of this room; remove it",
+        "NPD_SANDBOX is not a setting of this room; remove it",
+    ]
+
+
+def test_a_rooms_own_setting_is_known_to_it(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NPD_SANDBOX", "true")
+    assert load(Sandboxed).sandbox is True
+    assert load(SharingSettings).sandbox is True
+
+
+def test_the_clients_settings_may_stand_beside(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NPD_CLIENT_ADDRESS", "localhost:7000")
+    load(RoomSettings)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_missing_setting_is_named_with_its_meaning(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.delenv(name)
+    meaning = RoomSettings.model_fields[name.removeprefix(PREFIX).lower()].description
+    assert meaning
+    assert faults() == [f"{name}: Field required ({meaning})"]
+
+
+def test_all_faults_are_told_at_once(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("NPD_LISTEN")
+    environment.setenv("NPD_LISTENS", "localhost:1")
+    environment.setenv("NPD_UNARY_WORKERS", "0")
+    environment.setenv("NPD_LOG_LEVEL", "chatty")
+    assert [fault.split(":")[0].split(" ")[0] for fault in faults()] == [
+        "NPD_LISTENS",
+        "NPD_LISTEN",
+        "NPD_UNARY_WORKERS",
+        "NPD_LOG_LEVEL",
+    ]
+
+
+def test_a_malformed_value_is_not_repeated(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NPD_RIGHTS_MAX_AGE", "hunter2")
+    [fault] = faults()
+    assert fault.startswith("NPD_RIGHTS_MAX_AGE: ")
+    assert "hunter2" not in fault
+
+
+def test_settings_do_not_change(environment: pytest.MonkeyPatch) -> None:
+    settings = load(RoomSettings)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.listen = "elsewhere:1"
+
+
+def test_a_secret_is_the_text_of_its_file(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "database.url"
+    secret.write_text("postgresql+psycopg://npd:hunter2@localhost/npd\n")
+    environment.setenv("NPD_DATABASE_URL_FILE", str(secret))
+    assert load(RoomSettings).database_url() == "postgresql+psycopg://npd:hunter2@localhost/npd"
+
+
+def test_a_secret_that_is_not_there_is_named_by_its_path(tmp_path: Path) -> None:
+    with pytest.raises(SettingsInvalid, match=r"absent: No such file or directory; it must hold a secret"):
+        read_secret(tmp_path / "absent")
+    with pytest.raises(SettingsInvalid, match="Is a directory"):
+        read_secret(tmp_path)
