@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.options import MESH, SystemArgument, system_parts
+from services.cli.options import MESH, MESH_VARIABLE, SystemArgument, system_parts
 from services.cli.outcome import ExitCode, told
 
 if TYPE_CHECKING:  # what runs a mesh is imported when one runs
     from services.local.mesh import LocalMesh, MeshSettings
+    from services.local.sandbox import Sandbox
     from services.local.story import Story
 
 _RENEWED_EVERY = 3600.0
@@ -21,7 +22,7 @@ _RENEWED_EVERY = 3600.0
 def up(
     citizens: Annotated[int, typer.Option(min=0, max=2_000_000, help="Synthetic citizens in the record.")] = 1000,
     directory: Annotated[
-        Path, typer.Option("--directory", "-d", envvar="NPDCTL_MESH", help="Where the mesh lies; made if missing.")
+        Path, typer.Option("--directory", "-d", envvar=MESH_VARIABLE, help="Where the mesh lies; made if missing.")
     ] = MESH,
     port: Annotated[
         int, typer.Option(min=1024, max=60000, help="First port; a taken block moves on to the next free one.")
@@ -38,7 +39,7 @@ def up(
 
     Example: npd up --citizens 10000
     """
-    from services.local import tables
+    from services.local import views
     from services.local.mesh import MeshSettings
     from services.local.sample import SYSTEMS, TAX
     from services.local.sandbox import Sandbox
@@ -56,12 +57,13 @@ def up(
             tell = story.say  # of later restarts
             with story.counting("citizens", citizens) as counted:
                 sandbox.contribute(citizens, counted)
-            mesh.publish()
-            story.show(tables.rooms(mesh, mesh.layout.system(TAX.agency, TAX.system).tls).table)
-            story.show(tables.agreements(SYSTEMS, agreements))
-            story.say(f"{sandbox.citizens:,} synthetic citizens are in the record. Everything lies in {directory}.")
-            _suggest(story, directory, agreements[TAX.title])
-            _keep(mesh)
+            with suppress(KeyboardInterrupt):  # from here on it is how the command ends
+                mesh.publish()
+                story.show(views.rooms(mesh, mesh.layout.system(TAX.agency, TAX.system).tls).table)
+                story.show(views.agreements(SYSTEMS, agreements))
+                story.say(f"{sandbox.citizens:,} synthetic citizens are in the record. Everything lies in {directory}.")
+                _suggest(story, directory, agreements[TAX.title])
+                _keep(sandbox, story)
     finally:
         with story.busy("stopping the mesh"):
             mesh.stop()
@@ -112,7 +114,7 @@ def demo(
 def issue(
     system: SystemArgument,
     directory: Annotated[
-        Path, typer.Option("--directory", "-d", envvar="NPDCTL_MESH", help="Where the mesh lies.")
+        Path, typer.Option("--directory", "-d", envvar=MESH_VARIABLE, help="Where the mesh lies.")
     ] = MESH,
 ) -> None:
     """Issue a certificate and key to a system in a mesh on this machine: a new one after a revocation, or its first.
@@ -161,9 +163,13 @@ def _suggest(story: "Story", directory: Path, agreement_id: str) -> None:
     story.say("Ctrl-C stops the mesh and keeps what it holds.")
 
 
-def _keep(mesh: "LocalMesh") -> None:
+def _keep(sandbox: "Sandbox", story: "Story") -> None:
     """Wait for Ctrl-C; renew certificates meanwhile."""
-    with suppress(KeyboardInterrupt):
-        while True:
-            time.sleep(_RENEWED_EVERY)
-            mesh.renew_certificates()
+    from services.local.errors import LocalError
+
+    while True:
+        time.sleep(_RENEWED_EVERY)
+        try:
+            sandbox.renew_certificates()
+        except (LocalError, OSError) as error:
+            story.say(f"certificates could not be renewed: {error}")

@@ -17,10 +17,6 @@ from services.cli.options import (
 )
 from services.cli.outcome import print_json
 
-SystemArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="AGENCY/SYSTEM", help="The system, such as tax/core.")
-]
-
 _REASONS = ("key_compromise", "affiliation_changed", "superseded", "cessation_of_operation", "privilege_withdrawn")
 
 
@@ -35,12 +31,12 @@ def connections(
     Example: npd connections --json
     """
     from npd.registry.v1 import directory_pb2, directory_pb2_grpc
-    from services.cli import tables
+    from services.cli import views
 
     with registry(directory, endpoints, address, as_json=as_json) as channel:
         stub = directory_pb2_grpc.DirectoryServiceStub(channel)
         answer = stub.ListConnections(directory_pb2.ListConnectionsRequest())
-        print_json(tables.json_of(answer)) if as_json else tables.show_connections(answer.connections)
+        print_json(views.json_of(answer)) if as_json else views.show_connections(answer.connections)
 
 
 def suspend(
@@ -56,7 +52,7 @@ def suspend(
     Example: npd system suspend tax/core --cause "Unusual number of lookups; call the operator"
     """
     from npd.registry.v1 import agency_pb2, agency_pb2_grpc
-    from services.cli import tables
+    from services.cli import views
 
     agency_id, system_id = system_parts(system)
     with registry(directory, endpoints, address, as_json=as_json) as channel:
@@ -65,7 +61,7 @@ def suspend(
                 request_id=str(uuid4()), agency_id=agency_id, system_id=system_id, cause=cause
             )
         )
-        print_json(tables.json_of(answer)) if as_json else typer.echo(tables.sentence_of(answer.system))
+        print_json(views.json_of(answer)) if as_json else typer.echo(views.sentence_of(answer.system))
 
 
 def resume(
@@ -80,14 +76,14 @@ def resume(
     Example: npd system resume tax/core
     """
     from npd.registry.v1 import agency_pb2, agency_pb2_grpc
-    from services.cli import tables
+    from services.cli import views
 
     agency_id, system_id = system_parts(system)
     with registry(directory, endpoints, address, as_json=as_json) as channel:
         answer = agency_pb2_grpc.SystemServiceStub(channel).ResumeSystem(
             agency_pb2.ResumeSystemRequest(request_id=str(uuid4()), agency_id=agency_id, system_id=system_id)
         )
-        print_json(tables.json_of(answer)) if as_json else typer.echo(tables.sentence_of(answer.system))
+        print_json(views.json_of(answer)) if as_json else typer.echo(views.sentence_of(answer.system))
 
 
 def revoke(
@@ -111,7 +107,7 @@ def revoke(
     Example: npd cert revoke --issuer-key-id 3fa1... --serial 4c02... --reason superseded
     """
     from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
-    from services.cli import tables
+    from services.cli import views
     from services.cli.outcome import told
 
     name = reason.strip().upper().replace("-", "_")
@@ -129,9 +125,9 @@ def revoke(
             )
         )
         if as_json:
-            print_json({"issuer_key_id": issuer_key_id, "serial_number": serial, **tables.json_of(answer)})
+            print_json({"issuer_key_id": issuer_key_id, "serial_number": serial, **views.json_of(answer)})
         else:
-            typer.echo(f"certificate {serial} is revoked since {tables.time_text(answer.revoke_time)}")
+            typer.echo(f"certificate {serial} is revoked since {views.time_text(answer.revoke_time)}")
 
 
 def _named(certificate: str, issuer_key_id: str, serial: str) -> tuple[str, str]:

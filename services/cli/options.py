@@ -1,5 +1,6 @@
 """The options that operators' commands share, and the channel to the registry that is made of them."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,12 @@ from npd_client.errors import refusal_of
 from services.cli.outcome import told
 
 MESH = Path(".npd")
-_OPERATORS = MESH / "operators"
-_ENDPOINTS = MESH / "endpoints.json"
+MESH_VARIABLE = "NPDCTL_MESH"
+"""Names the directory of another mesh on this machine, for every command."""
+
+_HERE = Path(os.environ.get(MESH_VARIABLE) or MESH)
+_OPERATORS = _HERE / "operators"
+_ENDPOINTS = _HERE / "endpoints.json"
 
 # These cannot begin with NPD_: such variables are settings of rooms, which refuse those that they do not know.
 DirectoryOption: TypeAlias = Annotated[

@@ -42,14 +42,18 @@ def migrate(
     from services.cli import rooms
     from services.cli.migration import REGISTRY, database_url, prepare_store
     from services.mesh.core.config import SettingsInvalid
+    from services.mesh.core.errors import InvalidField
 
     operators = tuple(operator or ())
     if operators and room != REGISTRY:
         fail(f"Operators are recorded in the registry alone: npd migrate {REGISTRY} --operator ...", ExitCode.USAGE)
     try:
         prepare_store(rooms.load(room), database_url(), operators)
-    except (rooms.RoomUnknown, SettingsInvalid, ValueError) as error:
+    except (rooms.RoomUnknown, SettingsInvalid) as error:
         fail(f"{room} was not migrated: {error}", ExitCode.USAGE)
+    except InvalidField as error:
+        faults = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
+        fail(f"{room} is up to date, but no operator was recorded: {faults}", ExitCode.USAGE)
     except DBAPIError as error:
         fail(f"{room} was not migrated: {' '.join(str(error.orig).split())}")
     typer.echo(f"{room} is up to date" + (f", operators: {', '.join(operators)}" if operators else ""))

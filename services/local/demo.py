@@ -20,7 +20,7 @@ from npd_client import receipts
 from npd_client.client import Client
 from npd_client.errors import Refusal
 from npd_client.merkle import EvidenceInvalid
-from services.local import tables
+from services.local import views
 from services.local.cast import Cast
 from services.local.credentials import read_certificate
 from services.local.mesh import LocalMesh
@@ -76,7 +76,7 @@ class Demo:
             self._mesh.start(tell)
         seconds = time.monotonic() - began
         self._mesh.authority.ensure_system(TAX.agency, TAX.system)
-        rooms = tables.rooms(self._mesh, self._mesh.layout.system(TAX.agency, TAX.system).tls)
+        rooms = views.rooms(self._mesh, self._mesh.layout.system(TAX.agency, TAX.system).tls)
         self._story.show(rooms.table)
         expect("the TLS versions in use", rooms.tls_versions, {"TLSv1.3"})
         expect("rooms that speak TLS 1.2", rooms.speak_tls_1_2, [])
@@ -91,7 +91,7 @@ class Demo:
         seconds = time.monotonic() - began
         self._playing = Cast(agreements, self._mesh.endpoints, self._mesh.layout)
         self._open.callback(self._playing.close)
-        self._story.show(tables.agreements(SYSTEMS, agreements))
+        self._story.show(views.agreements(SYSTEMS, agreements))
         expect("agreements", len(agreements), len(SYSTEMS))
         self._story.say(f"registered, signed by both sides and in force in every room in {seconds:.1f} s")
 
@@ -112,7 +112,7 @@ class Demo:
         self._receipt = answer.receipt
         expect("the outcome", answer.outcome, OUTCOME_DISCLOSED)
         expect("the fields released", {field.name for field, _ in answer.citizen.ListFields()}, set(_FIELDS))
-        self._story.show(tables.record(answer.citizen))
+        self._story.show(views.record(answer.citizen))
         self._story.say(f"just the {len(_FIELDS)} fields asked for, in {milliseconds:.0f} ms over a new connection")
 
         refusal = expect_refusal(
@@ -152,7 +152,7 @@ class Demo:
         expect("the blood type", ContributionResult.Status.Name(blood.status), "STATUS_APPLIED")
         expect("the name", ContributionResult.Status.Name(name.status), "STATUS_REJECTED")
         expect("why", ErrorReason.Name(name.reason), "ERROR_REASON_FIELD_NOT_WRITABLE")
-        self._story.show(tables.results(("blood_type", "full_name"), answer.results))
+        self._story.show(views.results(("blood_type", "full_name"), answer.results))
         own = self._cast.portal.look_up(self._citizen, ("full_name", "blood_type"), case="CN-1").citizen
         expect("the blood type in the record", own.blood_type, BLOOD_TYPE_O_POSITIVE)
         expect("the name in the record", own.full_name.full, self._citizen.full_name)
@@ -207,7 +207,7 @@ class Demo:
         portal, citizen = self._cast.portal, self._citizen
         answer = portal.client.find_usage(portal.ground("CN-2"), citizen.pin, citizen.full_name, citizen.birth_date)
         expect("the outcome", answer.outcome, OUTCOME_DISCLOSED)
-        self._story.show(tables.usage(answer.records))
+        self._story.show(views.usage(answer.records))
         [first] = [record for record in answer.records if record.receipt.leaf_hash == self._receipt.leaf_hash]
         expect(
             "who asked first", (first.agency_name, first.entry.access.officer_id), (TAX.agency_name, TAX.officers[0])
@@ -272,7 +272,7 @@ class Demo:
         listed = self._cast.operator.connections()
         expected = {sample.title for sample in SYSTEMS} | set(self._mesh.endpoints)
         heard = {each.name for each in listed if each.last_contact_time.seconds}
-        return tables.connections(listed) if expected <= heard else None
+        return views.connections(listed) if expected <= heard else None
 
 
 def _item(person: Person, pin: str) -> ContributionItem:

@@ -103,7 +103,6 @@ class LocalMesh:
             try:
                 self._start_store()  # (1)
                 self._tell("certificates and keys")  # (2)
-                self.authority.ensure_policy_key()
                 self.renew_certificates()
                 self._block = PortBlock.claim(self.settings.first_port, len(self._numbers))  # (3)
                 for room in self._rooms:  # (4)
@@ -111,9 +110,6 @@ class LocalMesh:
                     self._prepare_store(room)
                 self._serving = Supervisor(map(self._child, self._rooms))  # (5)
                 self._serving.start(seconds=_START_SECONDS, progress=self._tell_state)
-            except PkiError as error:
-                self.stop()
-                raise DirectoryUnusable(f"{self.layout.directory}: {error}") from error
             except BaseException:
                 self.stop()
                 raise
@@ -136,11 +132,18 @@ class LocalMesh:
             self._serving = self._store = self._block = None
 
     def renew_certificates(self) -> None:
-        """Issue what rooms and operators lack, and anew what comes near its end; rooms take new files by themselves."""
-        for room in self._rooms:
-            self.authority.ensure_room(room.name)
-        for name in self._operators:
-            self.authority.ensure_operator(name)
+        """Issue what rooms and operators lack, and anew what comes near its end; rooms take new files by themselves.
+
+        Raises DirectoryUnusable if what lies there already is not whole, or of another environment.
+        """
+        try:
+            self.authority.ensure_policy_key()
+            for room in self._rooms:
+                self.authority.ensure_room(room.name)
+            for name in self._operators:
+                self.authority.ensure_operator(name)
+        except PkiError as error:
+            raise DirectoryUnusable(f"{self.layout.directory}: {error}") from error
 
     def kill(self, name: str, number: Signals = Signals.SIGKILL) -> int | None:
         """For faults: send a signal to a room, or to "postgres"; it is started again. Returns the process id."""

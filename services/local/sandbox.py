@@ -9,8 +9,10 @@ from typing import Any
 from google.type.date_pb2 import Date
 
 from npd_client.client import Client
+from npd_pki.errors import PkiError
 from services.local import citizens
 from services.local.citizens import Contributed
+from services.local.errors import DirectoryUnusable
 from services.local.layout import write_text
 from services.local.mesh import LocalMesh
 from services.local.population import SyntheticCitizen
@@ -42,8 +44,7 @@ class Sandbox:
 
         Raises Refusal, PolicyLate.
         """
-        for sample in SYSTEMS:
-            self._mesh.authority.ensure_system(sample.agency, sample.system)
+        self.renew_certificates()
         registry = self._mesh.endpoints["registry"]
         agreements = Registration(self._mesh.layout, registry, tell).register(SYSTEMS)
         self._mesh.wait_policy(self._revision_with(PORTAL, agreements[PORTAL.title]))
@@ -59,12 +60,21 @@ class Sandbox:
 
         Raises Refusal, CitizenRefused.
         """
-        self._mesh.authority.ensure_room_certificate(_MINTING_ROOM)
         held, wanted = self.citizens, citizens.population(count)
         credentials = self._mesh.layout.room(_MINTING_ROOM).tls
         contributed = citizens.contribute(self._mesh.endpoints[_SHARING], credentials, wanted, counted, first=held)
         self._note(citizens=max(held, count))
         return contributed
+
+    def renew_certificates(self) -> None:
+        """Issue what anybody here lacks, and anew what comes near its end. Raises DirectoryUnusable, OSError."""
+        self._mesh.renew_certificates()
+        try:
+            self._mesh.authority.ensure_room_certificate(_MINTING_ROOM)
+            for sample in SYSTEMS:
+                self._mesh.authority.ensure_system(sample.agency, sample.system)
+        except PkiError as error:
+            raise DirectoryUnusable(f"{self._mesh.layout.directory}: {error}") from error
 
     @property
     def citizens(self) -> int:

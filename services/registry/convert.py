@@ -1,7 +1,5 @@
 """The registry's wire and its domain, turned into each other. Malformed input raises InvalidField."""
 
-import base64
-import binascii
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
@@ -13,8 +11,9 @@ from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, revocation
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Leaf
 from services.mesh.core.contacts import Contact
-from services.mesh.core.errors import InvalidField, PageTokenInvalid
+from services.mesh.core.errors import InvalidField
 from services.mesh.core.rights import Mode, State, System, Validity
+from services.mesh.wire import paging
 from services.registry import domain, formats
 
 _SYSTEM_STATES = {
@@ -32,22 +31,12 @@ _MAX_CHAIN = 4
 
 def page_from_wire(size: int, token: str, *, default: int, most: int, keys: int) -> domain.Page:
     """Which part of a list; its token is made of `keys` key columns. Raises InvalidField, PageTokenInvalid."""
-    if not 0 <= size <= most:
-        raise InvalidField("page_size", f"must lie between 1 and {most}, or be 0 for {default}")
-    if not token:
-        return domain.Page(size or default, None)
-    try:
-        after = tuple(base64.b64decode(token.encode("ascii"), b"-_", validate=True).decode().split("\n"))
-    except (UnicodeError, binascii.Error):
-        after = ()
-    if len(after) != keys or "\0" in "".join(after):
-        raise PageTokenInvalid("page_token", "must be the next_page_token of the answer before")
-    return domain.Page(size or default, after)
+    return domain.Page(paging.page_size(size, default=default, most=most), paging.from_token(token, keys) or None)
 
 
 def page_token(page: domain.Page, count: int, *last_key: str) -> str:
     """Token of the next page; empty when this page was not full."""
-    return base64.urlsafe_b64encode("\n".join(last_key).encode()).decode() if count == page.limit else ""
+    return paging.to_token(*last_key) if count == page.limit else ""
 
 
 def agency_filter_from_wire(agency_id: str) -> str:

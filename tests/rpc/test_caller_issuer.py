@@ -1,6 +1,8 @@
 """The issuer of a certificate: the chain that a caller presents is only a claim, and an issuer too can be revoked."""
 
-from typing import TypeAlias
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias, cast
 
 import grpc
 import pytest
@@ -8,11 +10,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
+from npd.sharing.v1 import change_pb2, change_pb2_grpc
 from npd_client.errors import Refusal, Unreachable, refusal_of
 from npd_pki.authority import CertificateAuthority
 from npd_pki.identity import Kind, host_of
 from npd_pki.keys import generate_p256_key
+from npd_pki.validity import Validity
 from services.sharing.app import ROOM as SHARING
 from tests.certificates import CLIENT_AUTH, Holder, TestPki, expired
 from tests.mesh_fixture import ENVIRONMENT, Authority, Desk, Running, Stage, new_id
@@ -137,6 +142,25 @@ def test_a_serial_number_is_revoked_for_its_own_issuer_alone(
     revoke(stage, registry, *holder.revocation)
     assert reason(refusal(sharing, holder)) == "CERTIFICATE_REVOKED"
     assert reason(refusal(sharing, pki.agency("tax", "core"))) == "OK", "another certificate of the same system"
+
+
+def test_an_open_stream_ends_when_the_issuer_expires(stage: Stage, desk: Desk, pki: TestPki, sharing: Running) -> None:
+    """The leaf itself would be valid for another month."""
+    desk.register("long/core", officers=["o-1"])
+    grants = {AccessMode.ACCESS_MODE_CHANGES: ["full_name"]}
+    agreement_id = desk.agree("long/core", "STATE_MANAGEMENT", "D70/2024.9", grants)
+    stage.settle()
+    now = datetime.now(UTC)
+    issuer = pki.issuing_ca(Kind.AGENCY, validity=Validity(now - timedelta(minutes=1), now + timedelta(seconds=3)))
+    access = AccessContext(agreement_id=agreement_id, case_reference="HS-1", officer_id="o-1")
+    holder = pki.agency("long", "core", issuer=issuer)
+    with grpc.secure_channel(sharing.address, holder.channel_credentials()) as channel:
+        stream = change_pb2_grpc.ChangeServiceStub(channel).WatchChanges(
+            change_pb2.WatchChangesRequest(access=access), timeout=8
+        )
+        with pytest.raises(grpc.RpcError) as ended:
+            list(cast(Iterable[change_pb2.WatchChangesResponse], stream))
+    assert reason(refusal_of(ended.value)) == "CERTIFICATE_EXPIRED"
 
 
 def _both_ways(one: CertificateAuthority, other: CertificateAuthority) -> tuple[Chain, Chain]:

@@ -151,7 +151,7 @@ def test_former_pin_still_resolves_after_a_new_one_is_given(scene: Scene, tax: P
     assert entries[0].subject == entries[1].subject
     require_no_value(entries[0], old)
     require_no_value(entries[1], new)
-    assert {pin for pin, in scene.rows("SELECT pin FROM pins WHERE subject_id = :id", id=item.subject_id)} == {
+    assert {pin for (pin,) in scene.rows("SELECT pin FROM pins WHERE subject_id = :id", id=item.subject_id)} == {
         old.pin,
         new.pin,
     }

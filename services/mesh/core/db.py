@@ -143,5 +143,5 @@ def _store_faults() -> Iterator[None]:
         if error.connection_invalidated:
             raise StoreUnavailable() from error
         raise
-    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.errors.InternalError_) as error:
+    except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as error:
         raise StoreUnavailable() from error

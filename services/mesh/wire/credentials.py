@@ -73,9 +73,7 @@ class ServerCredentials:
         leaf = credentials.leaf
         if credentials.identity != self._identity:  # (1)
             raise RoomCertificateUnfit(f"the certificate names {credentials.identity}, this room is {self._identity}")
-        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        if ExtendedKeyUsageOID.SERVER_AUTH not in usages or not names.get_values_for_type(x509.DNSName):
+        if not _serves_tls(leaf):
             raise RoomCertificateUnfit("the certificate cannot serve TLS: it needs serverAuth and a DNS name")
         roots = x509.load_pem_x509_certificates(credentials.files.root_certificates)
         if any(root.issuer != root.subject for root in roots):  # (2)
@@ -88,3 +86,12 @@ class ServerCredentials:
         files = self._credentials.files
         pair = (files.private_key, files.certificate_chain)
         return grpc.ssl_server_certificate_configuration([pair], files.root_certificates)
+
+
+def _serves_tls(leaf: x509.Certificate) -> bool:
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    return ExtendedKeyUsageOID.SERVER_AUTH in usages and bool(names.get_values_for_type(x509.DNSName))

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -19,7 +20,7 @@ class HealthPort:
         self._required, self._reported = required, reported
         self._metrics = make_wsgi_app()
         host, _, port = listen.rpartition(":")
-        self._server = make_server(host, int(port), self._answer, WSGIServer, _Quiet)
+        self._server = make_server(host, int(port), self._answer, _Server, _Quiet)
         self.port = self._server.server_port
 
     def start(self) -> None:
@@ -44,6 +45,12 @@ class HealthPort:
             status = "503 Service Unavailable" if wrong else "200 OK"
             return _json(start_response, status, {"ready": not wrong, "not_ready": wrong, "degraded": notes})
         return _json(start_response, "404 Not Found", {"paths": ["/livez", "/readyz", "/metrics"]})
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each visitor: one who says nothing, or a store that is slow to answer, holds up nobody else."""
+
+    daemon_threads = True
 
 
 class _Quiet(WSGIRequestHandler):

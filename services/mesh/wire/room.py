@@ -29,6 +29,7 @@ from services.mesh.core.evidence.entry import Entry, PseudonymKey, Sealer
 from services.mesh.core.evidence.integrator import Integrator, log_origin
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.evidence.refusals import RefusalRate
+from services.mesh.core.logs import describe
 from services.mesh.core.methods import Methods
 from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire import evidence
@@ -184,8 +185,13 @@ class Serving:
         self._opened = threading.Event()
         self.health = HealthPort(
             settings.health_listen,
-            required={"start": self._not_open, "store": self._store_fault, "policy": self._policy_fault},
-            reported={"policy": self._policy_note, "tls": self._tls_note},
+            required={
+                "start": self._not_open,
+                "store": self._store_fault,
+                "policy": self._policy_fault,
+                "tls": self._tls_fault,
+            },
+            reported={"policy": self._policy_note},
         )
         self.port = 0
 
@@ -248,9 +254,9 @@ class Serving:
         try:
             with self._log.transaction() as own:
                 own.record_all(entries)
-        except StoreUnavailable:
+        except Exception as error:  # whatever it is, it must not take the place of the refusal
             REFUSALS_UNRECORDED.inc(len(entries))
-            log.error("refusals could not be recorded", count=len(entries))
+            log.error("refusals could not be recorded", count=len(entries), fault=describe(error))
 
     def _write_counted_refusals(self, stopping: Stopping) -> None:
         while not stopping.wait(10.0):
@@ -280,7 +286,7 @@ class Serving:
         stale = age > self.house.settings.policy_stale_after.total_seconds()
         return f"the policy was confirmed {age:.0f} s ago" if stale else ""
 
-    def _tls_note(self) -> str:
+    def _tls_fault(self) -> str:
         return "gRPC was imported before the TLS 1.3 setting" if services.GRPC_CAME_FIRST else ""
 
 

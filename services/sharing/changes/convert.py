@@ -1,12 +1,10 @@
 """Changes between wire and domain."""
 
 from npd.sharing.v1 import change_pb2
-from services.mesh.core.errors import InvalidField
+from services.mesh.wire import paging
 from services.mesh.wire.evidence import receipt_to_wire
 from services.sharing.changes.domain import Cursor, Delivered, Delivery
 from services.sharing.record.fields import select
-
-_PAGE_DEFAULT, _PAGE_LIMIT = 100, 1000
 
 
 def cursor_from_wire(request: change_pb2.PullChangesRequest | change_pb2.WatchChangesRequest) -> Cursor | None:
@@ -16,11 +14,9 @@ def cursor_from_wire(request: change_pb2.PullChangesRequest | change_pb2.WatchCh
     return Cursor(request.cursor.incarnation, request.cursor.position)
 
 
-def page_size_from_wire(page_size: int) -> int:
+def page_size_from_wire(value: int) -> int:
     """How many changes at most. Raises InvalidField."""
-    if not 0 <= page_size <= _PAGE_LIMIT:
-        raise InvalidField("page_size", f"must be 1 to {_PAGE_LIMIT}, or 0 for {_PAGE_DEFAULT}")
-    return page_size or _PAGE_DEFAULT
+    return paging.page_size(value, default=100, most=1000)
 
 
 def cursor_to_wire(cursor: Cursor) -> change_pb2.Cursor:

@@ -34,7 +34,7 @@ class Following:
 
     def start(self, cursor: Cursor | None) -> Cursor:
         """Where a stream begins: at the cursor, or with none at the head. Raises CursorOutdated, CursorOutOfRange."""
-        feed = self._reader.extent()
+        feed = self._reader.extent(cursor)
         return feed.at(feed.head if cursor is None else feed.require(cursor))
 
     def next_changes(self, caller: Caller, method: str, access: Access, cursor: Cursor | None, limit: int) -> Delivery:
@@ -47,7 +47,7 @@ class Following:
         Raises what `Policy.authorise` raises, CursorOutdated, CursorOutOfRange, StoreUnavailable.
         """
         ground = self.require_right(caller, access)  # (1)
-        policy, feed = self._policy(), self._reader.extent()
+        policy, feed = self._policy(), self._reader.extent(cursor)
         position = feed.oldest if cursor is None else feed.require(cursor)
         changes = self._reader.after(position, limit)
         granted = policy.usable_paths(

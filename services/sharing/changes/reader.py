@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from services.mesh.core.background import Stopping
 from services.mesh.core.db import Database
-from services.sharing.changes.domain import Change, Feed
+from services.sharing.changes.domain import Change, Cursor, Feed
 from services.sharing.unit import Sharing
 
 _KEPT = 20_000
@@ -21,6 +21,7 @@ class FeedReader:
         self._db = database
         self._news = news
         self._sequenced = threading.Event()
+        self._reading = threading.Lock()
         self._kept: tuple[Change, ...] = ()
         self._feed: Feed | None = None
 
@@ -37,26 +38,30 @@ class FeedReader:
 
     def look(self) -> int:
         """Read what is new; returns how many changes were."""
-        with self._db.transaction() as tx:
-            feed = tx.changes.extent()
-            known = self._feed
-            if known is not None and known.incarnation == feed.incarnation:
-                new = tx.changes.after(known.head, _PAGE) if feed.head > known.head else []
-                feed = Feed(feed.incarnation, feed.oldest, new[-1].position if new else known.head)
-            else:
-                new, self._kept = [], ()
-        self._kept = (*self._kept, *new)[-_KEPT:]
-        self._feed = feed
+        with self._reading:
+            with self._db.transaction() as tx:
+                feed = tx.changes.extent()
+                known = self._feed
+                if known is not None and known.incarnation == feed.incarnation:
+                    new = tx.changes.after(known.head, _PAGE) if feed.head > known.head else []
+                    feed = Feed(feed.incarnation, feed.oldest, new[-1].position if new else known.head)
+                else:
+                    new, self._kept = [], ()
+            self._kept = (*self._kept, *new)[-_KEPT:]
+            self._feed = feed
         if new:
             self._news()
         return len(new)
 
-    def extent(self) -> Feed:
-        """The feed's extent, as far as this process has read."""
-        if self._feed is None:
+    def extent(self, cursor: Cursor | None = None) -> Feed:
+        """The feed's extent, as far as this process has read.
+
+        A cursor beyond it may come from another replica, which has read further: then it looks first.
+        """
+        feed = self._feed
+        if feed is None or (cursor is not None and cursor.position > feed.head):
             self.look()
-        assert self._feed is not None  # noqa: S101 - look() set it or raised
-        return self._feed
+        return self._feed or Feed(0, 0, 0)
 
     def after(self, position: int, limit: int) -> tuple[Change, ...]:
         """The next changes after a position: from memory, or from the store for who is far behind."""

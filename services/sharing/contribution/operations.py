@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
+from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
@@ -45,8 +46,8 @@ class Contributing:
         self._clock = clock
         self._wake = wake
 
-    # two sources may name the same new PIN, or one event twice, at the same moment: the later looks again
-    @retry(retry=retry_if_exception_type(IntegrityError), stop=stop_after_attempt(5), reraise=True)
+    # two calls may name the same new PIN or subject, or one event twice, at the same moment: the later looks again
+    @retry(retry=retry_if_exception_type((IntegrityError, UniqueViolation)), stop=stop_after_attempt(5), reraise=True)
     def contribute(
         self, caller: Caller, access: Access | None, items: Sequence[Item | Malformed], key: AnswerKey
     ) -> Results:
@@ -98,6 +99,11 @@ class _Batch:
         self._known = self._tx.contributions.known(self._right.source, {item.event_id for item in readable})
         named = {pin for item in readable for pin in (item.pin, item.pin_told) if pin}
         owners = self._tx.records.subject_ids(named)
+        if any(item.pin and item.pin not in owners for item in readable):
+            self._tx.contributions.hold_off_minting()
+            owners = self._tx.records.subject_ids(named)
+        elif any(item.pin_told and item.pin_told not in owners for item in readable):
+            self._tx.contributions.announce_minting()
         wanted = {*owners.values(), *(item.subject_id for item in readable if item.subject_id)}
         self._subjects = self._tx.records.lock_subjects(wanted)
         self._by_pin = {pin: self._subjects[owner] for pin, owner in owners.items()}
@@ -108,8 +114,11 @@ class _Batch:
         tx, now = self._tx, self._now
         for source, item in tx.contributions.release([pin for pin, _ in self._new_pins]):
             self._tell(self._by_pin[item.pin], item, source)
-        tx.records.add_pins([(pin, subject.subject_id) for pin, subject in self._new_pins])
-        tx.records.save([subject for subject in self._subjects.values() if subject.told], now)
+        # in one order whatever the call's, or two calls with the same people would wait for each other
+        tx.records.add_pins(sorted((pin, subject.subject_id) for pin, subject in self._new_pins))
+        told = [subject for subject in self._subjects.values() if subject.told]
+        tx.records.save(sorted(told, key=lambda subject: subject.subject_id), now)
+        self._taken.sort(key=lambda one: one[0].event_id)
         taken = [(item, subject.subject_id if subject else None) for item, subject in self._taken]
         tx.contributions.add(self._right.source, taken, now)
         tx.contributions.hold(self._right.source, [item for item, subject in self._taken if subject is None], now)

@@ -4,11 +4,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, func, select
 
 from services.mesh.core.stored import from_stored, to_stored
 from services.sharing.contribution.domain import Item
 from services.sharing.contribution.tables import CONTRIBUTIONS, HELD
+
+_MINTING = func.hashtext("contributions/minting")
 
 
 class Contributions:
@@ -38,6 +40,18 @@ class Contributions:
         ]
         if rows:
             self._connection.execute(CONTRIBUTIONS.insert(), rows)
+
+    def announce_minting(self) -> None:
+        """Say that this transaction gives PINs: it waits for the calls that hold items, and such calls wait for it."""
+        self._connection.execute(select(func.pg_advisory_xact_lock_shared(_MINTING)))
+
+    def hold_off_minting(self) -> None:
+        """Let nobody give PINs until this transaction ends.
+
+        Without it a PIN could be minted between the look at it and the commit of the item that is to wait for it: the
+        item would wait for ever.
+        """
+        self._connection.execute(select(func.pg_advisory_xact_lock(_MINTING)))
 
     def hold(self, source: str, items: Sequence[Item], at: datetime) -> None:
         """Keep items until their PIN is known."""

@@ -1,40 +1,35 @@
 """Usage between wire and domain."""
 
-import base64
-import binascii
 from collections.abc import Mapping
 
 from npd.common.v1 import evidence_pb2
 from npd.sharing.v1 import usage_pb2
-from services.mesh.core.errors import InvalidField, PageTokenInvalid
+from services.mesh.core.errors import PageTokenInvalid
 from services.mesh.core.evidence.entry import Receipt
 from services.mesh.core.evidence.log import StoredEntry
+from services.mesh.wire import paging
 from services.mesh.wire.evidence import receipt_to_wire
 from services.sharing.usage.domain import Usage
 
-_PAGE_DEFAULT, _PAGE_LIMIT = 50, 200
 
-
-def page_size_from_wire(page_size: int) -> int:
+def page_size_from_wire(value: int) -> int:
     """How many records at most. Raises InvalidField."""
-    if not 0 <= page_size <= _PAGE_LIMIT:
-        raise InvalidField("page_size", f"must be 1 to {_PAGE_LIMIT}, or 0 for {_PAGE_DEFAULT}")
-    return page_size or _PAGE_DEFAULT
+    return paging.page_size(value, default=50, most=200)
 
 
 def before_from_wire(page_token: str) -> int | None:
     """Below which position the page begins; None for the first. Raises PageTokenInvalid."""
-    if not page_token:
+    key = paging.from_token(page_token, 1)
+    if not key:
         return None
-    try:
-        return int(base64.urlsafe_b64decode(page_token.encode()).decode("ascii"))
-    except (binascii.Error, ValueError):
-        raise PageTokenInvalid("page_token", "is not a token of this list") from None
+    if not key[0].isdecimal():
+        raise PageTokenInvalid("page_token", "must be the next_page_token of the answer before")
+    return int(key[0])
 
 
 def usage_to_wire(usage: Usage, agency_names: Mapping[str, str]) -> usage_pb2.FindUsageResponse:
     """The answer; agencies are named as they are registered now."""
-    token = "" if usage.next_before is None else base64.urlsafe_b64encode(str(usage.next_before).encode()).decode()
+    token = "" if usage.next_before is None else paging.to_token(str(usage.next_before))
     origin = usage.receipt.log_origin
     return usage_pb2.FindUsageResponse(
         outcome=evidence_pb2.Outcome.Name(usage.outcome.value),  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from npd.registry.v1 import agency_pb2, directory_pb2
-from services.local import tables
+from services.local import views
 
 
 def console() -> Console:
@@ -26,7 +26,7 @@ def json_of(message: Message) -> dict[str, Any]:
 
 def show_connections(connections: Iterable[directory_pb2.Connection]) -> None:
     """The connected databases and rooms."""
-    console().print(tables.connections(connections))
+    console().print(views.connections(connections))
 
 
 def sentence_of(system: agency_pb2.System) -> str:

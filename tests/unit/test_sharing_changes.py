@@ -1,0 +1,140 @@
+"""Cursors of the feed, and changes as a follower gets them."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from npd.common.v1 import person_pb2
+from npd.sharing.v1 import change_pb2
+from services.mesh.core.errors import InvalidField
+from services.mesh.core.evidence.entry import Receipt
+from services.sharing.changes import convert
+from services.sharing.changes.domain import (
+    Change,
+    Cursor,
+    CursorOutdated,
+    CursorOutOfRange,
+    Delivered,
+    Delivery,
+    Feed,
+)
+
+FEED = Feed(incarnation=2, oldest=100, head=200)
+AT = datetime(2026, 3, 14, 8, tzinfo=UTC)
+ID = UUID("6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21")
+positions = st.integers(-(2**63), 2**63 - 1)
+
+
+@pytest.mark.parametrize("position", [100, 150, 200])
+def test_a_cursor_within_the_feed_is_its_position(position: int) -> None:
+    assert FEED.require(Cursor(2, position)) == position
+    assert FEED.at(position) == Cursor(2, position)
+
+
+@pytest.mark.parametrize("position", [99, 0, -1, 201, 2**63 - 1])
+def test_a_cursor_outside_the_feed_is_told_its_ends(position: int) -> None:
+    with pytest.raises(CursorOutOfRange) as refused:
+        FEED.require(Cursor(2, position))
+    assert refused.value.metadata == {"incarnation": "2", "oldest": "100", "head": "200"}
+
+
+@pytest.mark.parametrize(("position", "resume"), [(150, "150"), (250, "200"), (7, "100"), (-7, "100")])
+@pytest.mark.parametrize("incarnation", [1, 3, 0, -1])
+def test_a_cursor_of_another_incarnation_is_told_where_to_resume(incarnation: int, position: int, resume: str) -> None:
+    with pytest.raises(CursorOutdated) as refused:
+        FEED.require(Cursor(incarnation, position))
+    assert refused.value.metadata == {"incarnation": "2", "position": resume}
+
+
+def test_an_empty_feed_has_one_place() -> None:
+    empty = Feed(1, 0, 0)
+    assert empty.require(Cursor(1, 0)) == 0
+    with pytest.raises(CursorOutOfRange):
+        empty.require(Cursor(1, 1))
+
+
+@given(positions, positions, st.integers(0, 10**6), st.integers(0, 10**6))
+def test_the_place_to_resume_from_is_always_one_that_may_be_named(
+    incarnation: int, position: int, oldest: int, length: int
+) -> None:
+    feed = Feed(2, oldest, oldest + length)
+    try:
+        assert feed.oldest <= feed.require(Cursor(incarnation, position)) <= feed.head
+    except CursorOutOfRange:
+        assert incarnation == 2
+    except CursorOutdated as outdated:
+        told = outdated.metadata
+        assert feed.require(Cursor(int(told["incarnation"]), int(told["position"]))) >= oldest
+
+
+# On the wire
+
+
+def delivered(*paths: str) -> Delivered:
+    person = person_pb2.Person(phone="+84", sex=person_pb2.SEX_FEMALE)
+    change = Change(
+        position=150,
+        change_id=ID,
+        subject_id=UUID(int=1),
+        pin="079303012345",
+        paths=("father", "phone", "sex"),
+        disputed=("phone", "sex"),
+        person=person.SerializeToString(),
+        source="identity",
+        event_time=AT,
+        record_time=AT,
+    )
+    return Delivered(change, paths, Receipt("mesh.test/sharing", b"h" * 32))
+
+
+def delivery(*changes: Delivered) -> Delivery:
+    return Delivery(changes, Cursor(2, 150), FEED)
+
+
+def test_a_change_shows_the_granted_paths_alone() -> None:
+    [change] = convert.page_to_wire(delivery(delivered("father", "sex"))).changes
+    assert list(change.changed_paths) == ["father", "sex"]
+    assert change.citizen == person_pb2.Person(sex=person_pb2.SEX_FEMALE), "father was cleared, phone is not granted"
+    assert list(change.disputed_paths) == ["sex"]
+    assert (change.position, change.change_id, change.pin) == (150, str(ID), "079303012345")
+    assert (change.receipt.log_origin, change.receipt.leaf_hash) == ("mesh.test/sharing", b"h" * 32)
+    assert change.record_time.ToDatetime(UTC) == change.event_time.ToDatetime(UTC) == AT
+
+
+def test_the_internal_id_of_the_subject_never_leaves() -> None:
+    page = convert.page_to_wire(delivery(delivered("sex"))).SerializeToString()
+    assert UUID(int=1).bytes not in page
+    assert str(UUID(int=1)).encode() not in page
+
+
+def test_a_page_and_a_streamed_message_say_where_the_feed_stands() -> None:
+    page, news = convert.page_to_wire(delivery()), convert.news_to_wire(delivery())
+    assert (page.next_cursor.position, page.oldest.position, page.head.position) == (150, 100, 200)
+    assert (news.cursor.position, news.head.position, news.head.incarnation) == (150, 200, 2)
+
+
+def test_an_absent_cursor_is_none_and_not_the_first_place() -> None:
+    assert convert.cursor_from_wire(change_pb2.PullChangesRequest()) is None
+    empty = change_pb2.WatchChangesRequest(cursor=change_pb2.Cursor())
+    assert convert.cursor_from_wire(empty) == Cursor(0, 0)
+
+
+@given(positions, positions)
+def test_a_cursor_comes_back_as_it_was_given(incarnation: int, position: int) -> None:
+    wire = convert.cursor_to_wire(Cursor(incarnation, position))
+    assert convert.cursor_from_wire(change_pb2.PullChangesRequest(cursor=wire)) == Cursor(incarnation, position)
+
+
+@pytest.mark.parametrize(("asked", "given_"), [(0, 100), (1, 1), (1000, 1000)])
+def test_a_page_has_a_size(asked: int, given_: int) -> None:
+    assert convert.page_size_from_wire(asked) == given_
+
+
+@pytest.mark.parametrize("asked", [-1, 1001, 2**31 - 1])
+def test_an_impossible_size_is_refused(asked: int) -> None:
+    with pytest.raises(InvalidField) as refused:
+        convert.page_size_from_wire(asked)
+    assert refused.value.violations[0].field == "page_size"
