@@ -128,7 +128,7 @@ class LocalMesh:
                     supervisor.stop_all()
             self._postgres.stop()
             if self._block is not None:
-                self._block.release()
+                self._block.close()
             self._serving = self._store = self._block = None
 
     def renew_certificates(self) -> None:

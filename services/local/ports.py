@@ -2,7 +2,7 @@
 
 import errno
 import socket
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from typing import Final, Self
 
@@ -21,25 +21,29 @@ class PortsTaken(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class PortBlock:
-    """Ports `first`, `first + 1`, ... for rooms and the same plus STEP for their probes, ours until `release`.
+    """Ports `first`, `first + 1`, ... for rooms and the same plus STEP for their probes, ours until `close`.
 
-    The claim is a bound port between the two (`first` + STEP - 1) on which nothing ever listens: the kernel frees it
-    however we die, and rooms can be killed and come back without losing their ports to another mesh.
+    The claim on each hundred is its last port, bound, on which nothing ever listens: the kernel frees it however we
+    die, and rooms can be killed and come back without losing their ports to another mesh.
     """
 
     first: int
-    _gate: socket.socket = field(repr=False, compare=False)
+    _gates: tuple[socket.socket, ...] = field(repr=False, compare=False)
 
     @classmethod
     def claim(cls, first: int, size: int) -> Self:
         """Claim the first block from `first` on of which no port is taken. Raises PortsTaken."""
         for block in range(first, first + _BLOCKS_TRIED * STEP, STEP):
-            gate = _bind(block + STEP - 1, reuse=False)
-            if gate is None:
-                continue
-            if all(_is_free(port) for number in range(size) for port in (block + number, block + number + STEP)):
-                return cls(block, gate)
-            gate.close()
+            hundreds = (block, block + STEP)
+            with ExitStack() as taken:
+                gates = tuple(_bind(hundred + STEP - 1, reuse=False) for hundred in hundreds)
+                held = tuple(gate for gate in gates if gate is not None)
+                for gate in held:
+                    taken.enter_context(gate)
+                ports = (hundred + number for hundred in hundreds for number in range(size))
+                if len(held) == len(gates) and all(map(_is_free, ports)):
+                    taken.pop_all()
+                    return cls(block, held)
         raise PortsTaken(f"no {size} free ports in {_BLOCKS_TRIED} blocks from {first} on: name another with --port")
 
     def room(self, number: int) -> int:
@@ -50,9 +54,10 @@ class PortBlock:
         """The port of its probes and metrics."""
         return self.first + number + STEP
 
-    def release(self) -> None:
+    def close(self) -> None:
         """Give the block up. May be repeated."""
-        self._gate.close()
+        for gate in self._gates:
+            gate.close()
 
 
 def _is_free(port: int) -> bool:

@@ -1,8 +1,10 @@
 """`npd up`: what it leaves for clients in any language, what a second start keeps, and that nothing outlives it."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from queue import Queue
 from uuid import uuid4
@@ -36,13 +38,25 @@ from npd.sharing.v1 import (
     usage_pb2,
     usage_pb2_grpc,
 )
+from npd_pki.credentials import Credentials, write_credentials
+from npd_pki.keys import generate_p256_key
+from npd_pki.profile import CLIENT_TLS
+from npd_pki.validity import Validity
 from services.cli.migration import prepare_store
 from services.cli.rooms import discover
+from services.local.credentials import LocalAuthority, read_certificate
+from services.local.errors import DirectoryUnusable
+from services.local.layout import Layout
 from services.local.mesh import LocalMesh, MeshSettings
+from services.local.ports import PortBlock
 from services.local.sample import OPERATORS, PORTAL, TAX
 from services.local.sandbox import Sandbox, a_citizen
 
 pytestmark = pytest.mark.xdist_group("mesh")
+
+NEEDS_PROC = pytest.mark.skipif(
+    not Path("/proc/self/environ").exists(), reason="needs /proc to see the processes of a mesh"
+)
 
 FIRST_PORT = 17001
 CITIZENS = 60
@@ -161,6 +175,17 @@ def entries_of(up: Up) -> list[LogEntry]:
     return [LogEntry.FromString(row.entry) for row in rows]
 
 
+def variables_of(up: Up, room: str) -> dict[str, str]:
+    """The environment of a room's process."""
+    argument = b"services\0serve\0" + room.encode() + b"\0"
+    for pid in processes_of(up.directory):
+        place = Path("/proc") / str(pid)
+        if (place / "cmdline").read_bytes().endswith(argument) and (place / "comm").read_text().strip() != "sh":
+            pairs = (place / "environ").read_text().split("\0")
+            return dict(pair.split("=", 1) for pair in pairs if pair)
+    pytest.fail(f"there is no process of {room}")
+
+
 def test_endpoints_name_every_room(up: Up) -> None:
     endpoints = json.loads(up.endpoints_file.read_text())
     assert set(endpoints) == {room.name for room in discover()}
@@ -203,8 +228,9 @@ def test_a_plain_client_is_refused_an_ungranted_field_with_error_info(up: Up, ta
     assert [detail.Unpack(info) for detail in details].count(True) == 1
     assert info.reason == "FIELD_NOT_GRANTED"
     assert info.metadata["field"] == "blood_type"
-    [recorded] = [entry for entry in entries_of(up) if entry.access.case_reference == "PLAIN-2"]
-    assert (recorded.outcome, recorded.reason) == (OUTCOME_REFUSED, "FIELD_NOT_GRANTED")
+    [recorded] = [entry for entry in entries_of(up) if entry.outcome == OUTCOME_REFUSED]
+    assert recorded.caller.endswith("/tax/core")
+    assert (recorded.method, recorded.reason) == ("/npd.sharing.v1.LookupService/GetCitizen", "FIELD_NOT_GRANTED")
 
 
 def test_a_plain_client_receives_a_change_on_watch(up: Up, tax: grpc.Channel) -> None:
@@ -266,6 +292,53 @@ def test_two_meshes_side_by_side_do_not_collide(up: Up, tmp_path: Path) -> None:
         assert raised.value.code() is grpc.StatusCode.UNAVAILABLE, "each mesh trusts its own certificates alone"
 
 
+@NEEDS_PROC
+def test_each_room_is_told_its_own_settings_and_no_more(up: Up) -> None:
+    told = {room: variables_of(up, room) for room in json.loads(up.endpoints_file.read_text())}
+    assert [room for room, names in told.items() if "NPD_POLICY_KEY_FILE" in names] == ["registry"]
+    assert [room for room, names in told.items() if "NPD_SANDBOX" in names] == ["sharing"]
+    assert "NPD_REGISTRY_ADDRESS" not in told["registry"]
+    for room, names in told.items():
+        assert names["NPD_DATABASE_URL_FILE"] == str(up.directory / "rooms" / room / "database.url")
+        assert not [name for name in names if name.startswith("PG")]
+
+
+def test_a_taken_port_moves_the_whole_block_past_those_of_other_meshes() -> None:
+    with socket.create_server(("127.0.0.1", 19003)), contextlib.closing(PortBlock.claim(19001, 6)) as first:
+        assert first.first == 19101, "a port of the first block is taken"
+        with contextlib.closing(PortBlock.claim(19001, 6)) as second:
+            assert second.first == 19301, "what the first mesh has claimed for probes is taken, though nobody listens"
+    with contextlib.closing(PortBlock.claim(19101, 6)) as again:
+        assert again.first == 19101
+
+
+def test_certificates_near_their_end_are_issued_anew_and_others_stay(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "mesh")
+    layout.make()
+    authority = LocalAuthority(layout, "sandbox.npd.local")
+    place = layout.system("tax", "core").tls
+    authority.ensure_system("tax", "core")
+    fresh = read_certificate(place)
+    authority.ensure_system("tax", "core")
+    assert read_certificate(place).serial == fresh.serial
+
+    key, now = generate_p256_key(), datetime.now(UTC)
+    old = authority.hierarchy.agency.issue(
+        CLIENT_TLS,
+        "spiffe://agency.sandbox.npd.local/tax/core",
+        key.public_key(),
+        validity=Validity(now - timedelta(days=70), now + timedelta(days=20)),
+    )
+    write_credentials(place, Credentials(old, key, (authority.hierarchy.root.certificate,)))
+    authority.ensure_system("tax", "core")
+    renewed = read_certificate(place)
+    assert renewed.serial != old.serial
+    assert renewed.certificate.not_valid_after_utc > now + timedelta(days=80)
+
+    with pytest.raises(DirectoryUnusable, match=r"sandbox\.npd\.local, not of other\.npd\.local"):
+        LocalAuthority(layout, "other.npd.local").ensure_system("tax", "core")
+
+
 def test_killed_database_and_room_come_back_and_know_what_they_knew(tmp_path: Path) -> None:
     settings = MeshSettings(first_port=FIRST_PORT)
     with LocalMesh(
@@ -284,7 +357,7 @@ def test_killed_database_and_room_come_back_and_know_what_they_knew(tmp_path: Pa
             until(lambda: _is_served(channel, lookup_of(access, "full_name")))
 
 
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="needs /proc to see the processes of a mesh")
+@NEEDS_PROC
 def test_nothing_outlives_a_killed_mesh_and_the_next_one_goes_on_with_it(tmp_path: Path) -> None:
     directory = tmp_path / "mesh"
     first = Up.start(directory)

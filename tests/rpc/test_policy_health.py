@@ -10,6 +10,7 @@ from typing import Any
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import text
 
 import services
 from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
@@ -18,7 +19,7 @@ from npd_pki.identity import Kind
 from npd_pki.trust_bundle import certificates_pem
 from services.mesh.core.clock import SystemClock
 from services.sharing.app import ROOM as SHARING
-from tests.mesh_fixture import Desk, Running, Stage, refused
+from tests.mesh_fixture import Desk, Running, Stage, refused, wait_until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 
@@ -97,6 +98,22 @@ def test_a_process_that_imported_grpc_first_is_not_ready(sharing: Running, monke
     status, told = readiness(sharing)
     assert status == 503
     assert told["not_ready"] == {"tls": "gRPC was imported before the TLS 1.3 setting"}
+
+
+def test_readiness_says_that_the_store_is_away(sharing: Running) -> None:
+    engine = sharing.house.engine
+    others = "FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as kept:
+        kept.execute(text(f"ALTER DATABASE {engine.url.database} CONNECTION LIMIT 0"))
+        try:
+            kept.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
+            wait_until(lambda: readiness(sharing)[1]["not_ready"] == {"store": "the store does not answer"})
+            assert readiness(sharing)[0] == 503
+            assert get(sharing, "/livez")[0] == 200
+            assert refused_call(sharing, Kind.MESH, "identity") == "STORE_UNAVAILABLE"
+        finally:
+            kept.execute(text(f"ALTER DATABASE {engine.url.database} CONNECTION LIMIT -1"))
+    wait_until(lambda: readiness(sharing) == (200, {"ready": True, "not_ready": {}, "degraded": {}}))
 
 
 def test_metrics_name_methods_and_reasons_and_nobody(sharing: Running) -> None:

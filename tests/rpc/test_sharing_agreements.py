@@ -3,21 +3,22 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from npd.common.v1.access_pb2 import AccessMode
 from npd.common.v1.person_pb2 import Person
 from npd.registry.v1 import agency_pb2, agreement_pb2
-from npd.registry.v1.policy_pb2 import PolicyEntry, Purpose
+from npd.registry.v1.policy_pb2 import PolicyEntry, PolicyUpdate, Purpose
 from npd.sharing.v1.change_pb2 import PullChangesRequest, WatchChangesRequest
 from npd.sharing.v1.lookup_pb2 import GetCitizenRequest
 from npd.sharing.v1.usage_pb2 import FindUsageRequest
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
 from services.mesh.core.clock import legal_date
-from tests.mesh_fixture import Desk, Stage, new_id, today, wire_date
+from services.mesh.wire.policy import CONTEXT, SignedUpdate
+from tests.mesh_fixture import ENVIRONMENT, Desk, Stage, new_id, today, wire_date
 from tests.rpc.test_sharing_callers import CHANGES, DISCLOSED, LOOKUP, Party, Scene, bare, stated
 
 
@@ -53,12 +54,21 @@ def require_disclosed(scene: Scene, party: Party, person: Person, *paths: str) -
 
 @contextmanager
 def told(scene: Scene, meanwhile: PolicyEntry, afterwards: PolicyEntry) -> Iterator[None]:
-    """While the block runs, the sharing room is told what the registry's store does not hold."""
-    scene.tell_policy(meanwhile)
+    """While the block runs, the sharing room is told, under the registry's key, what its store does not hold."""
+    tell_policy(scene, meanwhile)
     try:
         yield
     finally:
-        scene.tell_policy(afterwards)
+        tell_policy(scene, afterwards)
+
+
+def tell_policy(scene: Scene, entry: PolicyEntry) -> None:
+    keeper = scene.sharing.house.keeper
+    revision = keeper.current.revision
+    update = PolicyUpdate(environment=ENVIRONMENT, base_revision=revision, revision=revision, entries=[entry])
+    update.issue_time.FromDatetime(datetime.now(UTC))
+    stated = update.SerializeToString()
+    keeper.take(SignedUpdate(stated, scene.stage.policy_key.sign(CONTEXT + stated)))
 
 
 def agreement_of(scene: Scene, party: Party) -> agreement_pb2.Agreement:
@@ -159,23 +169,15 @@ def test_signature_with_one_bit_turned_is_refused(scene: Scene, tax: Party, pers
     require_disclosed(scene, tax, person)
 
 
-@pytest.mark.parametrize(
-    ("mode", "request_type"),
-    [("CHANGES", PullChangesRequest), ("CHANGES", WatchChangesRequest), ("USAGE", FindUsageRequest)],
-)
-def test_mode_that_is_not_granted_is_refused(
-    scene: Scene,
-    tax: Party,
-    person: Person,
-    mode: str,
-    request_type: type[PullChangesRequest] | type[WatchChangesRequest] | type[FindUsageRequest],
-) -> None:
-    request = request_type(access=tax.access)
-    call = tax.changes.PullChanges if request_type is PullChangesRequest else tax.changes.WatchChanges
-    if isinstance(request, FindUsageRequest):
-        request.identity.CopyFrom(stated(person))
-        call = tax.usage.FindUsage
+@pytest.mark.parametrize("method", ["PullChanges", "WatchChanges", "FindUsage"])
+def test_mode_that_is_not_granted_is_refused(scene: Scene, tax: Party, person: Person, method: str) -> None:
+    call, request = {
+        "PullChanges": (tax.changes.PullChanges, PullChangesRequest(access=tax.access)),
+        "WatchChanges": (tax.changes.WatchChanges, WatchChangesRequest(access=tax.access)),
+        "FindUsage": (tax.usage.FindUsage, FindUsageRequest(access=tax.access, identity=stated(person))),
+    }[method]
     refusal = scene.refuse(tax, call, request, "MODE_NOT_GRANTED")
+    mode = "USAGE" if method == "FindUsage" else "CHANGES"
     assert refusal.metadata == {"agreement": tax.access.agreement_id, "mode": mode}
 
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 import grpc
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
+from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 
 from npd.common.v1.person_pb2 import Person
@@ -57,7 +58,8 @@ def refuse(scene: Scene, tax: Party, request: GetCitizenRequest, reason: str, *f
 )
 def test_missing_field_is_named(scene: Scene, tax: Party, request_of: GetCitizenRequest, path: str) -> None:
     holder, _, name = path.rpartition(".")
-    (getattr(request_of, holder) if holder else request_of).ClearField(name)
+    spoilt: Message = getattr(request_of, holder) if holder else request_of
+    spoilt.ClearField(name)
     refuse(scene, tax, request_of, "FIELD_REQUIRED", path)
 
 

@@ -1,9 +1,9 @@
 """Who may call what of the sharing room; and the scene on which its other tests play: callers, citizens, the log."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import pytest
@@ -16,7 +16,6 @@ from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.common.v1.person_pb2 import Person
-from npd.registry.v1 import agency_pb2, policy_pb2
 from npd.sharing.v1 import (
     change_pb2,
     change_pb2_grpc,
@@ -32,7 +31,6 @@ from npd_client.errors import Refusal, refusal_of
 from npd_pki.identity import Kind
 from services.local.citizens import item_of, population
 from services.mesh.core.clock import LEGAL_ZONE
-from services.mesh.wire.policy import CONTEXT, SignedUpdate
 from services.sharing.app import ROOM
 from tests.mesh_fixture import ENVIRONMENT, Desk, Running, Stage, new_id, today
 
@@ -142,7 +140,7 @@ class Scene:
     def system(
         self,
         name: str,
-        grants: dict["AccessMode.ValueType", Sequence[str]],
+        grants: Mapping["AccessMode.ValueType", Sequence[str]],
         *,
         purpose: str = "STATE_MANAGEMENT",
         start: date | None = None,
@@ -196,9 +194,7 @@ class Scene:
         self.clock.go_on(timedelta(minutes=1))  # past the minute in which ten refusals of a kind are listed
         secrets = [secret.encode() for secret in _secrets(request) if secret.strip()]
         with self.recording() as entries, pytest.raises(grpc.RpcError) as raised:
-            answer = call(request, timeout=10)
-            if isinstance(answer, grpc.Call):
-                list(answer)  # type: ignore[call-overload]  # a stream is read to its end
+            whole(call, request)
         refusal = refusal_of(raised.value)
         assert refusal.reason == reason, refusal
         for said in (_status(raised.value), *(entry.SerializeToString() for entry in entries)):
@@ -208,15 +204,6 @@ class Scene:
         assert [bare(entry) for entry in entries] == [expected]
         assert set(refusal.messages) == {"vi", "en"}
         return refusal
-
-    def tell_policy(self, *entries: policy_pb2.PolicyEntry) -> None:
-        """Tell the sharing room, under the registry's own policy key, what the registry's store does not hold."""
-        revision = self.sharing.house.keeper.current.revision
-        update = policy_pb2.PolicyUpdate(environment=ENVIRONMENT, base_revision=revision, revision=revision)
-        update.entries.extend(entries)
-        update.issue_time.FromDatetime(datetime.now(UTC))
-        stated = update.SerializeToString()
-        self.sharing.house.keeper.take(SignedUpdate(stated, self.stage.policy_key.sign(CONTEXT + stated)))
 
     def rows(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Rows of the room's store."""
@@ -230,6 +217,12 @@ def stated(person: Person, name: str = "") -> lookup_pb2.StatedIdentity:
     return lookup_pb2.StatedIdentity(
         pin=person.pin, full_name=name or person.full_name.full, birth_date=person.birth_date
     )
+
+
+def whole(call: Callable[..., Any], request: Message) -> list[Any]:
+    """All that a call answers; of a stream, all until its end. Raises grpc.RpcError."""
+    answer = call(request, timeout=10)
+    return list(cast(Iterable[Any], answer)) if isinstance(answer, grpc.Call) else [answer]
 
 
 def refusal_or(call: Callable[..., Any], request: Message) -> Any:
@@ -275,9 +268,8 @@ def _secrets(request: Message) -> list[str]:
 
 
 def _status(error: Any) -> bytes:
-    sent = {key: value for key, value in error.trailing_metadata() if isinstance(value, bytes)}
-    status: bytes = sent["grpc-status-details-bin"]
-    return status + error.details().encode()
+    sent = [value for key, value in error.trailing_metadata() if key == "grpc-status-details-bin"]
+    return b"".join([*sent, error.details().encode()])
 
 
 @pytest.fixture(scope="module")
@@ -318,20 +310,3 @@ def test_system_that_nobody_registered_is_refused(scene: Scene) -> None:
     stranger = Party(scene.sharing, Kind.AGENCY, "nobody/core", new_id())
     refusal = scene.refuse(stranger, *_requests(stranger)["GetCitizen"], "SYSTEM_UNKNOWN")
     assert refusal.metadata == {"system": "nobody/core"}
-
-
-def test_suspended_system_reads_nothing_until_it_is_resumed(scene: Scene) -> None:
-    tax, person = scene.system("tax/core", {LOOKUP: ["sex"]}), scene.citizen()
-    scene.desk.systems.SuspendSystem(
-        agency_pb2.SuspendSystemRequest(request_id=new_id(), agency_id="tax", system_id="core", cause="Breach.")
-    )
-    scene.stage.settle()
-    refusal = scene.refuse(tax, tax.lookup.GetCitizen, tax.asks(person), "SYSTEM_SUSPENDED")
-    assert (refusal.metadata["system"], refusal.metadata["cause"]) == ("tax/core", "Breach.")
-    scene.desk.systems.ResumeSystem(
-        agency_pb2.ResumeSystemRequest(request_id=new_id(), agency_id="tax", system_id="core")
-    )
-    scene.stage.settle()
-    with scene.recording() as entries:
-        assert tax.get_citizen(person).outcome == DISCLOSED
-    assert [bare(entry) for entry in entries] == [tax.entry(lookup_pb2.GetCitizenRequest, DISCLOSED, LOOKUP, "sex")]

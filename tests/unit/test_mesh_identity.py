@@ -3,7 +3,7 @@
 import string
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd_pki.identity import Identity, agency_uri, mesh_uri, operator_uri
@@ -70,6 +70,7 @@ def test_what_only_looks_like_an_identity_is_refused(uri: str) -> None:
         SpiffeId.parse(uri)
 
 
+@settings(deadline=None)
 @given(uris)
 def test_what_the_pki_issues_is_read_back_the_same(uri: str) -> None:
     identity, issued = SpiffeId.parse(uri), Identity.parse(uri)
@@ -77,6 +78,7 @@ def test_what_the_pki_issues_is_read_back_the_same(uri: str) -> None:
     assert (identity.host, identity.path) == (issued.host, issued.path)
 
 
+@settings(deadline=None)
 @given(uris, st.integers(min_value=0), st.sampled_from([*string.printable, "é", "\u200b", "%2f", "//", "/.", ".."]))
 def test_a_sign_put_in_or_left_out_is_never_repaired(uri: str, place: int, sign: str) -> None:
     at = place % (len(uri) + 1)
@@ -88,6 +90,7 @@ def test_a_sign_put_in_or_left_out_is_never_repaired(uri: str, place: int, sign:
         assert str(identity) == changed
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_is_read_exactly_or_refused(text: str) -> None:
     for uri in (text, f"spiffe://agency.{text}", f"spiffe://agency.test.npd.example/{text}"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import access_pb2
@@ -161,6 +161,7 @@ def test_states_are_those_of_the_contract(pki: TestPki, agree: Agree) -> None:
             assert name == f"SYSTEM_STATE_{apply(Policy(), [entry], ENV, ()).systems['', ''].state.value}"
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["lan", "mai", "hoa"]), st.booleans())))
 def test_deltas_one_by_one_lead_where_the_last_word_of_each_does(told: list[tuple[str, bool]]) -> None:
     entries = [policy_pb2.PolicyEntry(operator=policy_pb2.Operator(name=name), removed=out) for name, out in told]

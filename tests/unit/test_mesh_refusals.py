@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.caller import Caller, CallerKind
@@ -98,6 +98,7 @@ def test_past_its_bound_the_memory_of_ended_minutes_is_given_up_with_their_count
     assert len(rate._minutes) == 1
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from([CALLER, OTHER]), st.integers(0, 40)), max_size=150))
 def test_no_refusal_goes_uncounted(told: list[tuple[Caller, int]]) -> None:
     clock = Clock()

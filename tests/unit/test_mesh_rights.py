@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.clock import LEGAL_ZONE, legal_date
@@ -174,6 +174,7 @@ def test_the_first_field_outside_refuses_the_whole_call() -> None:
 PATHS = ("full_name", "permanent_residence", "religion", "pin", "sex")
 
 
+@settings(deadline=None)
 @given(granted=st.frozensets(st.sampled_from(PATHS)), needed=st.frozensets(st.sampled_from(PATHS)), data=st.data())
 def test_exactly_what_both_grant_and_purpose_hold_may_be_used(
     granted: frozenset[str], needed: frozenset[str], data: st.DataObject
@@ -191,6 +192,7 @@ def test_exactly_what_both_grant_and_purpose_hold_may_be_used(
         assert isinstance(refused.value, FieldOutsidePurpose) == (named in granted)
 
 
+@settings(deadline=None)
 @given(st.dates(), st.dates(), st.dates())
 def test_a_validity_covers_its_first_and_its_last_day(start: date, end: date, day: date) -> None:
     assert Validity(start, end).covers(day) == (start <= day <= end)

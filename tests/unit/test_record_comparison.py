@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2, place_pb2
@@ -79,6 +79,7 @@ def test_the_heaviest_difference_counts() -> None:
     assert between("permanent_residence", one, other) is SUBSTANCE
 
 
+@settings(deadline=None)
 @given(st.text(max_size=12), st.text(max_size=12))
 def test_any_two_texts_can_be_compared(one: str, other: str) -> None:
     found = between("email", one or "x", other or "x")
@@ -86,11 +87,13 @@ def test_any_two_texts_can_be_compared(one: str, other: str) -> None:
         assert found is None
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "Nd"]), min_size=1, max_size=12))
 def test_case_and_blanks_around_never_make_a_difference(text: str) -> None:
     assert between("email", text, f"  {text}\u200b ") is None
 
 
+@settings(deadline=None)
 @given(st.text(st.sampled_from("aăâáàảnđ"), min_size=1, max_size=6), st.sampled_from("-.,/ "))
 def test_signs_between_the_letters_are_a_matter_of_format(text: str, sign: str) -> None:
     found = between("email", f"{text}{sign}b", f"{text}b")

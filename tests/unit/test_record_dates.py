@@ -5,7 +5,7 @@ from datetime import date
 
 import pytest
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.errors import InvalidField
@@ -24,6 +24,7 @@ def read(year: int, month: int = 0, day: int = 0, latest: date = TODAY) -> Parti
     return partial_date(Date(year=year, month=month, day=day), "birth_date", latest=latest)
 
 
+@settings(deadline=None)
 @given(partial_dates)
 def test_every_precision_is_read_as_it_is(wanted: PartialDate) -> None:
     if wanted.first_day() <= TODAY:
@@ -73,6 +74,7 @@ def test_what_may_lie_in_the_past_is_not_the_future(wire: tuple[int, int, int]) 
     assert read(*wire) == PartialDate(*wire)
 
 
+@settings(deadline=None)
 @given(st.integers(1790, 10010), st.integers(-2, 14), st.integers(-2, 33))
 def test_three_numbers_are_read_as_they_are_or_refused(year: int, month: int, day: int) -> None:
     is_possible = month == day == 0
@@ -85,6 +87,7 @@ def test_three_numbers_are_read_as_they_are_or_refused(year: int, month: int, da
             read(year, month, day, latest=date.max)
 
 
+@settings(deadline=None)
 @given(partial_dates, partial_dates)
 def test_agreement_is_mutual_and_at_the_coarser_precision(one: PartialDate, other: PartialDate) -> None:
     assert one.agrees_with(one)

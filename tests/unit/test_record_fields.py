@@ -8,7 +8,7 @@ from google.protobuf import message_factory
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
@@ -80,6 +80,7 @@ def leaves(message: Message) -> dict[str, str]:
 # Select
 
 
+@settings(deadline=None)
 @given(people())
 def test_all_that_is_set_is_the_whole_person(person: Person) -> None:
     stored = person.SerializeToString()
@@ -87,6 +88,7 @@ def test_all_that_is_set_is_the_whole_person(person: Person) -> None:
     assert fields.select(stored, PATHS) == person
 
 
+@settings(deadline=None)
 @given(people(), st.sets(st.sampled_from(sorted(PATHS))))
 def test_what_is_not_named_is_never_there(person: Person, named: set[str]) -> None:
     selected = fields.select(person.SerializeToString(), named)
@@ -95,6 +97,7 @@ def test_what_is_not_named_is_never_there(person: Person, named: set[str]) -> No
         assert getattr(selected, path) == getattr(person, path)
 
 
+@settings(deadline=None)
 @given(people(), st.sets(st.sampled_from([*DEEP, *PATHS]), max_size=5))
 def test_deep_paths_select_exactly_themselves(person: Person, named: set[str]) -> None:
     selected = fields.select(person.SerializeToString(), sorted(named))
@@ -122,6 +125,7 @@ def test_a_place_is_released_without_the_house_number() -> None:
 # Values
 
 
+@settings(deadline=None)
 @given(people())
 def test_told_values_make_up_the_person_again(person: Person) -> None:
     values = list(fields.values_of(person, sorted(PATHS)))
@@ -129,6 +133,7 @@ def test_told_values_make_up_the_person_again(person: Person) -> None:
     assert {value.path for value in values if value.value is None} == PATHS - set_paths(person) - WITH_ITEMS
 
 
+@settings(deadline=None)
 @given(people(), st.sampled_from(sorted(PATHS)))
 def test_a_value_holds_its_own_path_alone(person: Person, path: str) -> None:
     for value in fields.values_of(person, [path]):
@@ -137,6 +142,7 @@ def test_a_value_holds_its_own_path_alone(person: Person, path: str) -> None:
             assert set_paths(Person.FromString(value.value)) == {path}
 
 
+@settings(deadline=None)
 @given(people(), people(), st.sets(st.sampled_from(sorted(PATHS))))
 def test_new_values_replace_their_paths_and_no_others(old: Person, new: Person, told: set[str]) -> None:
     values = [value.value for value in fields.values_of(new, sorted(told)) if value.value is not None]
@@ -193,6 +199,7 @@ def test_an_empty_mask_never_means_everything(require: Callable[[FieldMask, str]
     assert refused.value.violations[0].field == "read_mask"
 
 
+@settings(deadline=None)
 @given(st.sampled_from([*DEEP, *PATHS]), st.sampled_from(["{}.", ".{}", "{}..", "{}.x", "{}x", "{} ", "{}.*", "*", ""]))
 def test_a_path_that_does_not_exist_is_refused(path: str, spoilt: str) -> None:
     assert fields.require_mask(mask(path), "m") == (path,)
@@ -219,6 +226,7 @@ def test_a_deep_path_is_no_top_level_path() -> None:
         fields.require_top_level(mask("pin", "father.name"), "update_mask")
 
 
+@settings(deadline=None)
 @given(st.text(max_size=20))
 def test_any_text_is_a_path_or_refused(path: str) -> None:
     try:

@@ -24,6 +24,7 @@ from services.sharing.record.identification import (
 DAY = date(2026, 3, 14)
 ID = UUID("6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21")
 PIN = "079303012345"
+BORN = PartialDate(1990, 5, 3)
 
 
 class Store:
@@ -50,7 +51,7 @@ class Store:
         return self.rows
 
 
-def claim(name: str = "Trần Thị Hòa", birth: PartialDate = PartialDate(1990, 5, 3), system: str = "tax/core") -> Claim:
+def claim(name: str = "Trần Thị Hòa", birth: PartialDate = BORN, system: str = "tax/core") -> Claim:
     return Claim(system, b"mark of the PIN", StatedIdentity(PIN, text.name_key(name), birth))
 
 
@@ -95,7 +96,7 @@ def test_the_birth_date_is_compared_at_the_coarser_precision() -> None:
 
 
 def test_a_record_without_a_birth_year_matches_nothing() -> None:
-    for birth in (PartialDate(1990, 5, 3), PartialDate(0)):
+    for birth in (BORN, PartialDate(0)):
         assert not matches(claim(birth=birth), row(birth=(0, 0, 0)))
 
 

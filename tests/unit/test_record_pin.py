@@ -1,7 +1,7 @@
 """The form of a PIN, and the synthetic range."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.errors import InvalidField
@@ -54,6 +54,7 @@ def test_the_synthetic_range_is_900_and_an_old_province_code(pin: str) -> None:
     assert require_pin(pin, "pin", sandbox=False) == pin
 
 
+@settings(deadline=None)
 @given(st.text(st.characters(categories=["Nd", "No", "Nl"]), min_size=11, max_size=13))
 def test_only_ascii_digits_count(pin: str) -> None:
     is_pin = len(pin) == 12 and all(sign in "0123456789" for sign in pin)

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
@@ -118,6 +118,7 @@ def test_rooms_are_named_and_systems_are_agencies(source: str, named: str) -> No
     assert source_class(source) == named
 
 
+@settings(deadline=None)
 @given(words, st.randoms(use_true_random=False))
 def test_the_order_in_which_assertions_are_read_never_matters(
     said: list[tuple[str, bytes | None, int]], chance: random.Random
@@ -128,12 +129,14 @@ def test_the_order_in_which_assertions_are_read_never_matters(
     assert set(resolve(shuffled, RULE).discrepancies) == set(resolve(stored, RULE).discrepancies)
 
 
+@settings(deadline=None)
 @given(st.permutations([("civil_status", FEMALE, 0), ("identity", MALE, 0), ("tax/core", MALE, 0)]))
 def test_the_order_of_arrival_never_matters_to_authority(said: list[tuple[str, bytes | None, int]]) -> None:
     resolution = resolve(assertions(said), RULE)
     assert (value_of(resolution), sources_in_dispute(resolution)) == (FEMALE, {"identity", "tax/core"})
 
 
+@settings(deadline=None)
 @given(words)
 def test_the_holder_is_of_the_highest_rank_and_all_others_are_weighed(
     said: list[tuple[str, bytes | None, int]],
@@ -156,6 +159,7 @@ def rank(source: str) -> int:
     return next(place for place, names in enumerate(order) if source in names)
 
 
+@settings(deadline=None)
 @given(words, st.sampled_from(SOURCES))
 def test_nobody_but_its_source_or_a_higher_one_changes_a_value(
     said: list[tuple[str, bytes | None, int]], newcomer: str

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
@@ -155,6 +155,7 @@ tellings = st.lists(
 )
 
 
+@settings(deadline=None)
 @given(tellings)
 def test_an_effect_names_exactly_what_changed(said: list[tuple[str, dict[str, int], set[str], int]]) -> None:
     subject = Subject(ID, "1")
@@ -172,6 +173,7 @@ def test_an_effect_names_exactly_what_changed(said: list[tuple[str, dict[str, in
         assert set(subject.disputed) == {one.path for one in subject.discrepancies}
 
 
+@settings(deadline=None)
 @given(tellings)
 def test_the_record_is_always_what_its_assertions_resolve_to(
     said: list[tuple[str, dict[str, int], set[str], int]],

@@ -3,7 +3,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.sharing.record.text import comparable, name_key, stored, unaccented
@@ -83,6 +83,7 @@ def test_text_is_stored_as_written_but_composed() -> None:
     assert stored(unicodedata.normalize("NFD", "  Hoà\u200b  ")) == "  Hoà\u200b  "
 
 
+@settings(deadline=None)
 @given(names, st.sampled_from(["NFC", "NFD"]), st.booleans())
 def test_form_and_capitals_never_matter(name: str, form: str, shout: bool) -> None:
     written = unicodedata.normalize(form, name.upper() if shout else name.lower())  # type: ignore[arg-type]
@@ -90,6 +91,7 @@ def test_form_and_capitals_never_matter(name: str, form: str, shout: bool) -> No
     assert comparable(written) == comparable(name)
 
 
+@settings(deadline=None)
 @given(names, st.data())
 def test_invisible_signs_and_more_blanks_never_matter(name: str, data: st.DataObject) -> None:
     written = ""
@@ -99,6 +101,7 @@ def test_invisible_signs_and_more_blanks_never_matter(name: str, data: st.DataOb
     assert name_key(f" {written} ") == name_key(name)
 
 
+@settings(deadline=None)
 @given(syllables, st.data())
 def test_the_tone_may_stand_on_any_letter_of_its_syllable(syllable: str, data: st.DataObject) -> None:
     signs = unicodedata.normalize("NFD", syllable)
@@ -108,12 +111,14 @@ def test_the_tone_may_stand_on_any_letter_of_its_syllable(syllable: str, data: s
     assert name_key(moved) == name_key(syllable)
 
 
+@settings(deadline=None)
 @given(names, names)
 def test_names_with_one_key_differ_in_no_letter(one: str, other: str) -> None:
     if name_key(one) == name_key(other):
         assert unaccented(one) == unaccented(other)
 
 
+@settings(deadline=None)
 @given(st.lists(syllables, min_size=1, max_size=4), st.sampled_from([" ", "-", "'"]), st.data())
 def test_a_tone_belongs_to_its_syllable(parts: list[str], joint: str, data: st.DataObject) -> None:
     bare = [without_tone(part) for part in parts]
@@ -128,6 +133,7 @@ def without_tone(syllable: str) -> str:
     return unicodedata.normalize("NFC", "".join(kept))
 
 
+@settings(deadline=None)
 @given(st.text(max_size=40))
 def test_any_text_can_be_compared(text: str) -> None:
     assert comparable(text) == comparable(stored(text)) == comparable(f" {text}\u200b ")

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 from google.type.date_pb2 import Date
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2, place_pb2
@@ -142,6 +142,7 @@ def test_lengths_are_counted_in_characters() -> None:
     assert normalised(person) == person
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=30))
 def test_any_text_is_stored_composed_or_refused(text: str) -> None:
     person = Person(other=[person_pb2.OtherItem(code="x", value=text)])
@@ -158,6 +159,7 @@ def test_a_refusal_never_repeats_the_value() -> None:
         assert "secret" not in str(refused.value)
 
 
+@settings(deadline=None)
 @given(st.integers(-(2**31), 2**31 - 1))
 def test_a_number_is_of_its_list_or_refused(number: int) -> None:
     person = Person(sex=number)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
@@ -56,6 +56,7 @@ def test_an_empty_feed_has_one_place() -> None:
         empty.require(Cursor(1, 1))
 
 
+@settings(deadline=None)
 @given(positions, positions, st.integers(0, 10**6), st.integers(0, 10**6))
 def test_the_place_to_resume_from_is_always_one_that_may_be_named(
     incarnation: int, position: int, oldest: int, length: int
@@ -122,6 +123,7 @@ def test_an_absent_cursor_is_none_and_not_the_first_place() -> None:
     assert convert.cursor_from_wire(empty) == Cursor(0, 0)
 
 
+@settings(deadline=None)
 @given(positions, positions)
 def test_a_cursor_comes_back_as_it_was_given(incarnation: int, position: int) -> None:
     wire = convert.cursor_to_wire(Cursor(incarnation, position))

@@ -46,9 +46,14 @@ class Stream:
         return time.monotonic() >= self._end or not self._call.context.is_active()
 
     def wait(self, seconds: float) -> None:
-        """Wait until woken, for `seconds`, until the planned end or the certificate's; then `require_standing`."""
-        leaf = self._call.leaf
-        until_expiry = seconds if leaf is None else (leaf.expire_time - self._streams.now()).total_seconds()
+        """Wait until woken, for `seconds`, until the planned end or that of the certificate; then `require_standing`.
+
+        A certificate ends with its issuer at the latest.
+        """
+        leaf, until_expiry = self._call.leaf, seconds
+        if leaf is not None:
+            expire_time = min(leaf.expire_time, leaf.issuer_expire_time)
+            until_expiry = (expire_time - self._streams.now()).total_seconds()
         self._busy_since = None
         self._woken.wait(max(0.0, min(seconds, until_expiry, self._end - time.monotonic())))
         self._woken.clear()

@@ -74,6 +74,14 @@ Finding = Found | PinClosedToday | None
 """None: nobody has the PIN."""
 
 
+def take_turn(driver: psycopg.Connection[tuple[Any, ...]], claim: Claim) -> None:
+    """Wait for others who are identifying by this PIN, and let them wait until the caller's transaction ends.
+
+    So that callers at once have no more guesses than callers in turn. (Lookups take turns by being gathered.)
+    """
+    driver.execute("SELECT pg_advisory_xact_lock(%s)", (int.from_bytes(claim.pin_mark[:8], signed=True),))
+
+
 def identify(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> list[Finding]:
     """What stands behind each claim, in their order; one read.
 

@@ -1,5 +1,6 @@
 """Usage between wire and domain."""
 
+import re
 from collections.abc import Mapping
 
 from npd.common.v1 import evidence_pb2
@@ -10,6 +11,8 @@ from services.mesh.core.evidence.log import StoredEntry
 from services.mesh.wire import paging
 from services.mesh.wire.evidence import receipt_to_wire
 from services.sharing.usage.domain import Usage
+
+_POSITION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
 
 def page_size_from_wire(value: int) -> int:
@@ -22,7 +25,7 @@ def before_from_wire(page_token: str) -> int | None:
     key = paging.from_token(page_token, 1)
     if not key:
         return None
-    if not key[0].isdecimal():
+    if not _POSITION.fullmatch(key[0]):
         raise PageTokenInvalid("page_token", "must be the next_page_token of the answer before")
     return int(key[0])
 

@@ -1,6 +1,6 @@
 """The use case of usage: the same identity match as a lookup, then the log's entries about the citizen."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from services.mesh.core.caller import Caller
 from services.mesh.core.clock import Clock, legal_date
@@ -9,7 +9,7 @@ from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence.entry import Entry, Outcome, Sealer
 from services.mesh.core.evidence.log import StoredEntry
 from services.mesh.core.rights import Access, Mode, Policy
-from services.sharing.record.identification import Claim, StatedIdentity, count_mismatches, identify
+from services.sharing.record.identification import Claim, StatedIdentity, count_mismatches, identify, take_turn
 from services.sharing.unit import Sharing
 from services.sharing.usage.domain import Usage
 
@@ -50,21 +50,18 @@ class FindingUsage:
         ground = self._policy().authorise(caller.agency_id, caller.system_id, access, Mode.USAGE, ("pin",), day)  # (1)
         claim = Claim(caller.name, self._sealer.mark(identity.pin), identity)
         with self._db.transaction() as tx:
+            take_turn(tx.driver, claim)
             [finding] = identify(tx.driver, [claim], day)  # (2)
             if isinstance(finding, MeshError):
                 raise finding
             subject_id = finding.subject_id if finding else None
             is_match = finding is not None and finding.is_match
             outcome = Outcome.DISCLOSED if is_match else Outcome.NO_MATCH
-            uses: list[StoredEntry] = []
+            uses, next_before = list[StoredEntry](), None
             if finding is None or not is_match:
                 count_mismatches(tx.driver, [claim], day)
             else:
-                uses = tx.log.of_subject(self._sealer.pseudonym(finding.subject_id), before=before, limit=page_size)
+                pseudonym = self._sealer.pseudonym(finding.subject_id)
+                uses, next_before = tx.log.of_subject(pseudonym, before=before, limit=page_size)
             receipt = tx.log.record(Entry(caller, method, outcome, ground, subject_id, ("pin",)))  # (3)
-        return Usage(outcome, receipt, tuple(uses), _next_page(uses, page_size))
-
-
-def _next_page(uses: Sequence[StoredEntry], page_size: int) -> int | None:
-    placed = [one.position for one in uses if one.position is not None]
-    return placed[-1] if len(placed) == page_size else None
+        return Usage(outcome, receipt, tuple(uses), next_before)

@@ -8,16 +8,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
-from sqlalchemy import Connection, tuple_
+from sqlalchemy import Connection, text, tuple_
 
 from services.mesh.core.db import bytea_array, driver_of
-from services.mesh.core.errors import InvalidField, Kind, MeshError
+from services.mesh.core.errors import InvalidField, Kind, MeshError, StoreUnavailable
 from services.mesh.core.evidence import tiles
 from services.mesh.core.evidence.entry import Entry, Receipt, SealedEntry, Sealer
-from services.mesh.core.tables import LOG, LOG_CHECKPOINTS, LOG_PENDING, LOG_TILES
+from services.mesh.core.tables import LOG, LOG_CHECKPOINTS, LOG_TILES
 
 _APPEND = (
     "INSERT INTO log_pending (leaf_hash, pseudonym, entry) SELECT * FROM unnest(%s::bytea[], %s::bytea[], %s::bytea[])"
+)
+
+_NO_POSITION = 2**63 - 1
+_OF_SUBJECT = text(
+    """
+    (SELECT NULL::bigint AS position, pending_id, leaf_hash, entry FROM log_pending
+     WHERE pseudonym = :pseudonym ORDER BY pending_id LIMIT :waiting)
+    UNION ALL
+    (SELECT position, NULL, leaf_hash, entry FROM log
+     WHERE pseudonym = :pseudonym AND position < :before ORDER BY position DESC LIMIT :placed)
+    ORDER BY position DESC NULLS FIRST, pending_id DESC
+    """
 )
 
 
@@ -61,11 +73,21 @@ class ConsistencyProof:
 
 
 def append(driver: psycopg.Connection[tuple[Any, ...]], sealed: Sequence[SealedEntry]) -> None:
-    """Append sealed entries on psycopg itself, for hot paths; in the caller's transaction."""
+    """Append sealed entries on psycopg itself, for hot paths; in the caller's transaction.
+
+    Raises StoreUnavailable if the server takes no entry, whatever it says why: then nothing may leave.
+    """
     if not sealed:
         return
     columns = zip(*((one.leaf_hash, one.pseudonym, one.entry) for one in sealed), strict=True)
-    driver.execute(_APPEND, [bytea_array(column) for column in columns])
+    try:
+        driver.execute(_APPEND, [bytea_array(column) for column in columns])
+    except psycopg.OperationalError:
+        raise  # so that its connection is not used again; the transaction's owner says what it means
+    except psycopg.DatabaseError as error:
+        if error.sqlstate is None:
+            raise  # our own fault: the server was not asked
+        raise StoreUnavailable() from error
 
 
 class Log:
@@ -85,17 +107,22 @@ class Log:
         append(driver_of(self._connection), sealed)
         return [self._sealer.receipt(one) for one in sealed]
 
-    def of_subject(self, pseudonym: bytes, *, before: int | None, limit: int) -> list[StoredEntry]:
-        """Entries about a subject, newest first, below a position; the first page begins with those without one."""
-        placed = LOG.select().where(LOG.c.pseudonym == pseudonym).order_by(LOG.c.position.desc()).limit(limit)
-        if before is not None:
-            placed = placed.where(LOG.c.position < before)
-        pending = LOG_PENDING.select().where(LOG_PENDING.c.pseudonym == pseudonym)
-        pending = pending.order_by(LOG_PENDING.c.pending_id.desc())
-        waiting = [] if before is not None else self._connection.execute(pending).all()
-        found = [StoredEntry(None, row.leaf_hash, row.entry) for row in waiting]
-        found += [StoredEntry(row.position, row.leaf_hash, row.entry) for row in self._connection.execute(placed)]
-        return found
+    def of_subject(self, pseudonym: bytes, *, before: int | None, limit: int) -> tuple[list[StoredEntry], int | None]:
+        """Entries about a subject, newest first, below a position; and below which one the next page begins, if any.
+
+        The first page begins with those without a position. Should these alone be more than a page, the newest of them
+        are left for a later look: then no page misses or repeats one. It is one statement, so that an entry that gets
+        its position meanwhile is seen once.
+        """
+        facts = {
+            "pseudonym": pseudonym,
+            "waiting": limit if before is None else 0,
+            "before": _NO_POSITION if before is None else before,
+            "placed": limit + 1,
+        }
+        rows = self._connection.execute(_OF_SUBJECT, facts).all()
+        found = [StoredEntry(row.position, row.leaf_hash, row.entry) for row in rows[:limit]]
+        return found, rows[limit].position + 1 if len(rows) > limit else None
 
     def newest_checkpoint(self) -> tuple[int, str]:
         """Size and signed note of the newest checkpoint."""
