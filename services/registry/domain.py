@@ -9,6 +9,7 @@ from typing import TypeAlias
 from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import CLOCKS_APART
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError
 from services.mesh.core.rights import (
     FieldDefinition,
@@ -23,7 +24,6 @@ from services.mesh.core.rights import (
 )
 
 _LONGEST_ECHO = 64
-_CLOCKS_APART = timedelta(minutes=5)
 
 
 class AgencyUnknown(MeshError):
@@ -337,4 +337,4 @@ def _require_grant(
 
 def is_timely(signature: Signature, now: datetime) -> bool:
     """Whether a signature was not made in the future, as far as two clocks may lie apart."""
-    return signature.sign_time <= now + _CLOCKS_APART
+    return signature.sign_time <= now + CLOCKS_APART

@@ -16,7 +16,7 @@ from npd_pki.identity import Kind, agency_uri, mesh_uri, operator_uri
 from npd_pki.trust_bundle import certificates_pem
 from services.sharing.app import ROOM as SHARING
 from tests.certificates import CLIENT_AUTH, SERVER_AUTH, Holder, TestPki, expired, malformed_uris, not_yet_valid
-from tests.mesh_fixture import ENVIRONMENT, Authority, Desk, Running, Stage
+from tests.mesh_fixture import ENVIRONMENT, Authority, Desk, Running, Stage, wait_until
 
 METHOD = "/npd.common.v1.EvidenceService/GetCheckpoint"
 TAX, HEALTH = agency_uri(ENVIRONMENT, "tax", "core"), agency_uri(ENVIRONMENT, "moh", "medical")
@@ -167,7 +167,7 @@ def test_it_is_refused_in_the_handshake(
     found = visit(sharing, make(pki).channel_credentials())
     assert isinstance(found.refusal, Unreachable)
     assert (found.counted, found.left_an_entry) == ([], False), "no call has reached the room"
-    assert words in capfd.readouterr().err
+    wait_said(capfd, words)
 
 
 @pytest.mark.parametrize(("reason", "make"), BY_REASON.values(), ids=BY_REASON)
@@ -192,7 +192,7 @@ def test_no_certificate_is_refused_in_the_handshake(
     found = visit(sharing, grpc.ssl_channel_credentials(roots))
     assert isinstance(found.refusal, Unreachable)
     assert (found.counted, found.left_an_entry) == ([], False)
-    assert "PEER_DID_NOT_RETURN_A_CERTIFICATE" in capfd.readouterr().err
+    wait_said(capfd, "PEER_DID_NOT_RETURN_A_CERTIFICATE")
 
 
 def test_a_dns_name_adds_nothing_to_who_a_room_is(pki: TestPki, registry: Running) -> None:
@@ -201,6 +201,17 @@ def test_a_dns_name_adds_nothing_to_who_a_room_is(pki: TestPki, registry: Runnin
     with grpc.secure_channel(registry.address, holder.channel_credentials()) as channel:
         who = rights_pb2_grpc.RightsServiceStub(channel).WhoAmI(rights_pb2.WhoAmIRequest(), timeout=10)
     assert who.identity == ROOM
+
+
+def wait_said(capfd: pytest.CaptureFixture[str], words: str) -> None:
+    """Wait until gRPC has said these words in the process's error output."""
+    said: list[str] = []
+
+    def are_there() -> bool:
+        said.append(capfd.readouterr().err)
+        return words in "".join(said)
+
+    wait_until(are_there, 5)
 
 
 def refused_with(reason: str, found: Visit) -> None:

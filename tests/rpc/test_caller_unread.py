@@ -76,6 +76,7 @@ def reader(stage: Stage, desk: Desk, sharing: Running) -> Iterator[Callable[...,
             return made
 
         yield make
+    wait_until(lambda: not sharing.house.streams._snapshot())
 
 
 def cut() -> float:

@@ -1,11 +1,13 @@
 """Nothing leaves without an agreement that is the caller's, signed by both sides, in force, and wide enough."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
+from google.protobuf.message import Message
 
 from npd.common.v1.access_pb2 import AccessMode
 from npd.common.v1.person_pb2 import Person
@@ -171,12 +173,12 @@ def test_signature_with_one_bit_turned_is_refused(scene: Scene, tax: Party, pers
 
 @pytest.mark.parametrize("method", ["PullChanges", "WatchChanges", "FindUsage"])
 def test_mode_that_is_not_granted_is_refused(scene: Scene, tax: Party, person: Person, method: str) -> None:
-    call, request = {
+    calls: dict[str, tuple[Callable[..., Any], Message]] = {
         "PullChanges": (tax.changes.PullChanges, PullChangesRequest(access=tax.access)),
         "WatchChanges": (tax.changes.WatchChanges, WatchChangesRequest(access=tax.access)),
         "FindUsage": (tax.usage.FindUsage, FindUsageRequest(access=tax.access, identity=stated(person))),
-    }[method]
-    refusal = scene.refuse(tax, call, request, "MODE_NOT_GRANTED")
+    }
+    refusal = scene.refuse(tax, *calls[method], "MODE_NOT_GRANTED")
     mode = "USAGE" if method == "FindUsage" else "CHANGES"
     assert refusal.metadata == {"agreement": tax.access.agreement_id, "mode": mode}
 

@@ -43,7 +43,8 @@ def request_of(tax: Party, person: Person) -> GetCitizenRequest:
 
 
 def refuse(scene: Scene, tax: Party, request: GetCitizenRequest, reason: str, *fields: str) -> Refusal:
-    refusal = scene.refuse(tax, tax.lookup.GetCitizen, request, reason)
+    ground = not any(field.startswith("access") for field in fields)
+    refusal = scene.refuse(tax, tax.lookup.GetCitizen, request, reason, ground=ground)
     assert refusal.code is grpc.StatusCode.INVALID_ARGUMENT
     assert [violation.field for violation in refusal.violations] == list(fields)
     return refusal

@@ -189,8 +189,13 @@ class Scene:
         yield entries
         entries += self.sharing.entries()[before:]
 
-    def refuse(self, party: Party, call: Callable[..., Any], request: Message, reason: str) -> Refusal:
-        """The refusal that a call must get: one entry says so, and neither says anything of the person asked for."""
+    def refuse(
+        self, party: Party, call: Callable[..., Any], request: Message, reason: str, *, ground: bool = True
+    ) -> Refusal:
+        """The refusal that a call must get: one entry says so, and neither says anything of the person asked for.
+
+        The entry tells the ground as the caller stated it; not one without an agreement or (`ground`) a malformed one.
+        """
         self.clock.go_on(timedelta(minutes=1))  # past the minute in which ten refusals of a kind are listed
         secrets = [secret.encode() for secret in _secrets(request) if secret.strip()]
         with self.recording() as entries, pytest.raises(grpc.RpcError) as raised:
@@ -201,6 +206,8 @@ class Scene:
             assert [secret for secret in secrets if secret in said] == []
         expected = LogEntry(caller=party.identity, outcome=REFUSED, reason=reason, count=1, agency_id=party.agency_id)
         expected.method = METHODS[request.DESCRIPTOR.full_name]
+        if ground and (access := getattr(request, "access", AccessContext())).agreement_id:
+            expected.access.CopyFrom(access)
         assert [bare(entry) for entry in entries] == [expected]
         assert set(refusal.messages) == {"vi", "en"}
         return refusal

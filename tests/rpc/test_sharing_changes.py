@@ -93,7 +93,7 @@ def test_change_carries_granted_paths_alone_and_leaves_an_entry(scene: Scene, ta
     assert [(change.pin, change.source) for change in changes] == [(person.pin, "civil_status")]
     [change] = changes
     assert (list(change.changed_paths), change.citizen) == (["marital_status"], SINGLE)
-    assert list(change.disputed_paths) == ["marital_status"], "identity tells another value still"
+    assert list(change.disputed_paths) == [], "what identity told of an earlier event is overtaken"
     assert change.event_time.ToDatetime() == (scene.clock.now() - timedelta(hours=1)).replace(tzinfo=None)
     assert change.record_time.ToDatetime() == scene.clock.now().replace(tzinfo=None)
     [entry] = entries

@@ -122,6 +122,19 @@ def test_late_word_of_an_earlier_event_does_not_outlive_a_newer_one(scene: Scene
     assert held(scene, tax, person, "blood_type") == (O_NEGATIVE, [], ["moh/medical"])
 
 
+def test_word_of_an_earlier_event_is_overtaken_and_a_later_one_disputes(
+    scene: Scene, tax: Party, medical: Party
+) -> None:
+    person = scene.citizen(marital_status=None)
+    value = scene.news(person, MARRIED, "marital_status")
+    disputed(scene.civil_status, value)
+    for later_by, marks in ((timedelta(days=-1), []), (timedelta(minutes=30), ["marital_status"])):
+        item = scene.news(person, SINGLE, "marital_status")
+        item.event_time.FromDatetime(value.event_time.ToDatetime() + later_by)
+        assert disputed(medical, item) == marks
+        assert held(scene, tax, person, "marital_status") == (MARRIED, marks, ["civil_status"])
+
+
 @pytest.mark.parametrize(
     ("told", "kind"),
     [

@@ -27,8 +27,8 @@ from tests.rpc.test_sharing_callers import (
     require_no_value,
 )
 
-LIFETIME = 3.0
-SLOTS = 4
+LIFETIME = 4.0
+SLOTS = 2
 SINGLE = Person(marital_status=person_pb2.MARITAL_STATUS_SINGLE)
 
 

@@ -4,7 +4,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import grpc
 import pytest
@@ -12,8 +12,10 @@ from cryptography import x509
 from prometheus_client import REGISTRY as METRICS
 
 from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1.access_pb2 import AccessContext, AccessMode
+from npd.sharing.v1 import change_pb2, change_pb2_grpc
 from npd_client.credentials import CredentialsError
-from npd_client.errors import Refusal, Unreachable
+from npd_client.errors import Refusal, Unreachable, refusal_of
 from npd_pki.trust_bundle import certificates_pem
 from services.mesh.wire.credentials import ServerCredentials
 from services.sharing.app import ROOM as SHARING
@@ -38,10 +40,26 @@ def files(pki: TestPki, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sharing(stage: Stage, desk: Desk, files: Path) -> Running:
+def access(desk: Desk) -> AccessContext:
+    """The right of tax/core to follow changes."""
+    desk.register("tax/core", officers=["o-1"])
+    grants = {AccessMode.ACCESS_MODE_CHANGES: ["full_name"]}
+    agreement_id = desk.agree("tax/core", "STATE_MANAGEMENT", "D70/2024.9", grants)
+    return AccessContext(agreement_id=agreement_id, case_reference="HS-1", officer_id="o-1")
+
+
+@pytest.fixture(scope="module")
+def sharing(stage: Stage, access: AccessContext, files: Path) -> Running:
     """A room that looks at its files often."""
-    desk.register("tax/core")
     return stage.start(SHARING, tls_directory=files, credentials_poll=timedelta(seconds=0.05))
+
+
+@pytest.fixture(autouse=True)
+def _good_at_the_end(pki: TestPki, files: Path, sharing: Running) -> Iterator[None]:
+    yield
+    good = pki.room("sharing")
+    good.write(files)
+    wait_until(lambda: presented(sharing) == good.certificate.serial_number)
 
 
 @pytest.fixture
@@ -135,13 +153,11 @@ def _key_of(pki: TestPki, files: Path) -> bytes:
 
 @pytest.mark.parametrize("spoil", BAD.values(), ids=BAD)
 def test_bad_files_are_counted_and_the_old_ones_stay(pki: TestPki, files: Path, sharing: Running, spoil: Spoil) -> None:
+    """And good ones that follow are taken, as the fixture sees after each."""
     serial, before = presented(sharing), complaints()
     spoil(pki, files)
     wait_until(lambda: complaints() > before)
     assert presented(sharing) == serial
-    good = pki.room("sharing")
-    good.write(files)
-    wait_until(lambda: presented(sharing) == good.certificate.serial_number)
 
 
 @pytest.mark.parametrize("spoil", [*BAD.values(), _exposed], ids=[*BAD, "exposed key"])
@@ -153,14 +169,21 @@ def test_a_room_does_not_start_with_bad_files(pki: TestPki, tmp_path: Path, spoi
 
 
 def test_a_bundle_is_swapped_under_live_connections(
-    pki: TestPki, files: Path, sharing: Running, channels: Callable[[Running, Holder], grpc.Channel]
+    pki: TestPki,
+    files: Path,
+    sharing: Running,
+    access: AccessContext,
+    channels: Callable[[Running, Holder], grpc.Channel],
 ) -> None:
     """As a root is replaced: both trusted for a while, then the old one no more, not even where it is connected."""
     successor = TestPki(ENVIRONMENT)
     both = (*pki.roots, *successor.roots)
     old, new = trusting(pki.agency("tax", "core"), both), trusting(successor.agency("tax", "core"), both)
     live = channels(sharing, old)
-    call(live)
+    request = change_pb2.WatchChangesRequest(access=access)
+    stream = change_pb2_grpc.ChangeServiceStub(live).WatchChanges(request, timeout=60)
+    changes = cast(Iterator[change_pb2.WatchChangesResponse], stream)
+    next(changes)
     assert isinstance(refused_call(channels(sharing, new)), Unreachable)
 
     room = trusting(pki.room("sharing"), both)
@@ -174,7 +197,11 @@ def test_a_bundle_is_swapped_under_live_connections(
     wait_until(lambda: presented(sharing) == room.certificate.serial_number)
     call(channels(sharing, new))
     assert isinstance(refused_call(channels(sharing, old)), Unreachable)
-    assert refused_call(live).reason == "ISSUER_NOT_ENTITLED", "TLS has forgotten nothing, but the room judges anew"
+    assert refused_call(live).reason == "ISSUER_NOT_ENTITLED", "TLS does not look again, but the room does"
+    sharing.house.streams.wake()  # as the next change would
+    with pytest.raises(grpc.RpcError) as ended:
+        next(changes)
+    assert refusal_of(ended.value).reason == "ISSUER_NOT_ENTITLED"
 
 
 def refused_call(channel: grpc.Channel) -> Refusal:

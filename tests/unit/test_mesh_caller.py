@@ -1,11 +1,14 @@
 """From a certificate to a caller, step by step, with one property broken at a time."""
 
+import stat
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from npd_client.credentials import Credentials
 from npd_pki.identity import Kind
 from npd_pki.issuance import issuer_key_id
 from npd_pki.profile import SIGNING
@@ -65,6 +68,13 @@ def test_a_system_an_operator_and_a_room_are_accepted(pki: TestPki) -> None:
 def test_the_forge_breaks_only_what_it_is_told_to(pki: TestPki) -> None:
     assert caller_of(pki.agency("tax", "core", dns_names=())).name == "tax/core"
     assert caller_of(pki.agency("tax", "core", issuer=pki.issuing_ca(Kind.AGENCY))).name == "tax/core"
+
+
+def test_what_a_holder_writes_is_what_the_client_reads(pki: TestPki, tmp_path: Path) -> None:
+    holder = pki.agency("tax", "core")
+    credentials = Credentials.from_directory(holder.write(tmp_path / "tls"))
+    assert (credentials.identity, credentials.leaf) == (f"spiffe://{AGENCY_HOST}/tax/core", holder.certificate)
+    assert stat.S_IMODE((tmp_path / "tls" / "tls.key").stat().st_mode) == 0o600
 
 
 # 1. one strict URI in our environment, on a certificate that may authenticate a TLS client

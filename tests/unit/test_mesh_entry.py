@@ -62,6 +62,12 @@ def test_an_entry_without_ground_or_subject_has_neither() -> None:
     assert sealed.pseudonym is None
 
 
+def test_a_refusal_names_the_ground_that_was_stated_and_nothing_confirmed() -> None:
+    wire = read(Entry(CALLER, "/npd/Get", Outcome.REFUSED, stated=GROUND.access, reason="AGREEMENT_EXPIRED"))
+    assert (wire.access.agreement_id, wire.access.officer_id) == ("a-1", "o-1")
+    assert (wire.mode, wire.purpose, wire.provision) == (access_pb2.ACCESS_MODE_UNSPECIFIED, "", "")
+
+
 def test_an_act_names_its_object() -> None:
     assert read(Entry(CALLER, "/npd/Suspend", Outcome.DONE, object="system tax/core")).object == "system tax/core"
 

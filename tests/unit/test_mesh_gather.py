@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
@@ -123,6 +123,32 @@ def test_when_all_have_given_up_the_next_asker_leads_anew() -> None:
     held[0].result(PATIENCE)
     assert work.gatherer.ask(1, 1.0) == 10
     assert work.batches == [[0], [1]]
+
+
+def test_who_gives_up_in_the_moment_of_getting_the_lead_still_leads() -> None:
+    work = Work()
+
+    class Pausing:
+        """The gatherer's mutex; when the first leader has passed the lead on, it waits before it opens the gate."""
+
+        def __init__(self) -> None:
+            self.mutex = threading.Lock()
+            self.heir: Future[int] | None = None
+
+        def __enter__(self) -> None:
+            self.mutex.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            self.mutex.release()
+            if self.heir and threading.get_ident() == work.leaders[0]:
+                wait([self.heir], PATIENCE)
+
+    pausing = Pausing()
+    work.gatherer._mutex = pausing  # type: ignore[assignment]
+    with work.hold(1, timeout=0.3) as futures:
+        pausing.heir = futures[1]
+    assert [future.result(PATIENCE) for future in futures] == [0, 10]
+    assert work.gatherer.ask(2, 1.0) == 20
 
 
 def test_a_full_queue_refuses_and_is_open_again_afterwards() -> None:

@@ -54,6 +54,8 @@ def test_every_other_spelling_is_refused(fault: str) -> None:
         "spiffe://agency.-test.example/tax/core",
         "spiffe://agency.test.example./tax/core",
         "spiffe://agency.test.npd.example/tax/-core",
+        "spiffe://agency.test.npd.example/tax/co.re",
+        "spiffe://agency.test.npd.example/tax/../core",
         "spiffe://agency.test.npd.example/tax/" + "c" * 64,
         "spiffe://agency.test.npd.example/tax/core\n",
         "spiffe://agency.test.npd.example\n/tax/core",

@@ -9,10 +9,11 @@ import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
-from npd.common.v1 import evidence_pb2
+from npd.common.v1 import access_pb2, evidence_pb2
+from npd.sharing.v1 import change_pb2
 from services.mesh.core.caller import Caller, CallerKind, CertificateMissing
 from services.mesh.core.errors import DeadlinePassed, FieldRequired, MeshError, Overloaded, StoreUnavailable, Violation
-from services.mesh.core.rights import AgreementExpired
+from services.mesh.core.rights import Access, AgreementExpired
 from services.mesh.wire.call import Call, answer_key, call_of
 from services.mesh.wire.interceptors import Interceptors
 from services.mesh.wire.interceptors.errors import Errors
@@ -24,7 +25,7 @@ PIN = "079303012345"
 REQUEST = evidence_pb2.GetCheckpointRequest()
 TAX = Caller("spiffe://agency.test/tax/core", CallerKind.AGENCY, "tax/core", "tax", "core")
 
-Recorded = list[tuple[Caller, str, str]]
+Recorded = list[tuple[Caller, str, str, Access | None]]
 
 
 class Aborted(Exception):
@@ -45,13 +46,13 @@ def new_call(context: Context | None = None) -> Call:
     return Call(METHOD, cast(grpc.ServicerContext, context or Context()))
 
 
-def refuse(error: Exception, caller: Caller | None = TAX) -> tuple[Any, Recorded]:
+def refuse(error: Exception, caller: Caller | None = TAX, request: Message = REQUEST) -> tuple[Any, Recorded]:
     """The status of a call that raises, and what was recorded of it."""
     recorded: Recorded = []
     context = Context()
     call = new_call(context)
-    call.caller = caller
-    errors = Errors(lambda who, method, refusal: recorded.append((who, method, refusal.reason)))
+    call.caller, call.request = caller, request
+    errors = Errors(lambda who, method, refusal, stated: recorded.append((who, method, refusal.reason, stated)))
     with pytest.raises(Aborted), errors(call):
         raise error
     [(_, packed)] = context.status.trailing_metadata
@@ -90,7 +91,7 @@ def test_a_refusal_is_a_status_with_reason_metadata_and_two_languages() -> None:
     assert status.message == details["LocalizedMessage"][1].message
     assert len(details["RequestInfo"][0].request_id) == 32
     assert set(details) == {"ErrorInfo", "LocalizedMessage", "RequestInfo"}
-    assert recorded == [(TAX, METHOD, "AGREEMENT_EXPIRED")]
+    assert recorded == [(TAX, METHOD, "AGREEMENT_EXPIRED", None)]
 
 
 def test_violations_and_the_time_to_wait_have_their_own_details() -> None:
@@ -108,6 +109,15 @@ def test_a_fault_says_nothing_but_where_to_ask() -> None:
     assert info.metadata["request_id"] == details_of(status)["RequestInfo"][0].request_id
     assert PIN not in str(status)
     assert recorded == []
+
+
+def test_a_refusal_is_recorded_with_the_ground_that_was_stated() -> None:
+    ground = {"agreement_id": "6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21", "case_reference": "HS-1", "officer_id": "o-1"}
+    request = change_pb2.PullChangesRequest(access=access_pb2.AccessContext(**ground))
+    [(_, _, _, stated)] = refuse(AgreementExpired(), request=request)[1]
+    assert stated == Access(**ground)
+    request.access.case_reference = PIN  # what is malformed may be a person's
+    assert refuse(AgreementExpired(), request=request)[1][0][3] is None
 
 
 @pytest.mark.parametrize("error", [StoreUnavailable(), DeadlinePassed(), PolicyStale()])

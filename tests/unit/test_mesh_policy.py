@@ -239,7 +239,7 @@ def test_the_snapshot_stands_before_what_it_replaces_goes(
     assert known_after_restart(tmp_path) == (9, {"hoa"})
 
 
-def test_policy_that_cannot_be_kept_does_not_count(
+def test_policy_that_cannot_be_kept_counts_all_the_same(
     held: PolicyKeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -247,10 +247,12 @@ def test_policy_that_cannot_be_kept_does_not_count(
 
     with monkeypatch.context() as disk:
         disk.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space left"):
-            held.take(update(0, 9, operator("hoa")))
-    assert known(held) == (5, {"lan", "mai"})
+        held.take(update(5, 6, operator("lan", removed=True)))
+    assert known(held) == (6, {"mai"}), "a revocation does not wait for the disk"
     assert known_after_restart(tmp_path) == (5, {"lan", "mai"})
+    held.take(update(0, 7, operator("hoa")))
+    held.take(update(7, 8, operator("thu")))
+    assert known_after_restart(tmp_path) == (8, {"hoa", "thu"}), "nothing torn stands before what is kept again"
 
 
 def test_a_whole_snapshot_is_asked_for_when_the_deltas_are_long(

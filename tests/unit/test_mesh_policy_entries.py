@@ -43,21 +43,25 @@ def agree(pki: TestPki, tmp_path: Path) -> Agree:
         environment: str = ENV,
         state: int = agreement_pb2.AGREEMENT_STATE_ACTIVE,
         is_signed: bool = True,
+        more: bytes = b"",
     ) -> policy_pb2.PolicyEntry:
-        terms = agreement_pb2.AgreementTerms(
-            agreement_id="a-1",
-            environment=environment,
-            agency_id="tax",
-            system_id="core",
-            purpose="TAX",
-            provision="D70/2024.9",
-            grants=[
-                agreement_pb2.Grant(mode=mode, fields=FieldMask(paths=["pin", "sex"])),  # type: ignore[arg-type]
-                agreement_pb2.Grant(mode=access_pb2.ACCESS_MODE_CHANGES, fields=FieldMask(paths=["pin"])),
-            ],
-            start_date=START,
-            end_date=END,
-        ).SerializeToString()
+        terms = (
+            agreement_pb2.AgreementTerms(
+                agreement_id="a-1",
+                environment=environment,
+                agency_id="tax",
+                system_id="core",
+                purpose="TAX",
+                provision="D70/2024.9",
+                grants=[
+                    agreement_pb2.Grant(mode=mode, fields=FieldMask(paths=["pin", "sex"])),  # type: ignore[arg-type]
+                    agreement_pb2.Grant(mode=access_pb2.ACCESS_MODE_CHANGES, fields=FieldMask(paths=["pin"])),
+                ],
+                start_date=START,
+                end_date=END,
+            ).SerializeToString()
+            + more
+        )
         signed = agreement_pb2.Agreement(terms=terms, state=state, cause="why")  # type: ignore[arg-type]
         if is_signed:
             signed.agency_signature.CopyFrom(sign_terms(terms, agency))
@@ -140,6 +144,12 @@ def test_a_mode_that_this_version_does_not_know_is_granted_to_nobody(pki: TestPk
         agreement = apply(Policy(), [agree(mode)], ENV, pki.roots).agreements["a-1"]
         assert agreement.grants == {Mode.CHANGES: {"pin"}}
         assert agreement.defect == ""
+
+
+def test_terms_that_this_version_does_not_know_grant_nothing(pki: TestPki, agree: Agree) -> None:
+    unknown_field = b"\xf8\x07\x01"  # number 127
+    agreement = apply(Policy(), [agree(more=unknown_field)], ENV, pki.roots).agreements["a-1"]
+    assert agreement.defect == "the agreement holds terms that this version does not know"
 
 
 @pytest.mark.parametrize("number", [0, 99])

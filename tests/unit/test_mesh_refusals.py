@@ -10,7 +10,7 @@ from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence import refusals
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.evidence.refusals import LISTED_A_MINUTE, RefusalRate
-from services.mesh.core.rights import AgreementExpired, OfficerNotOnRoster
+from services.mesh.core.rights import Access, AgreementExpired, OfficerNotOnRoster
 
 CALLER = Caller("spiffe://agency.test.npd.example/tax/core", CallerKind.AGENCY, "tax/core", "tax", "core")
 OTHER = Caller("spiffe://agency.test.npd.example/moh/medical", CallerKind.AGENCY, "moh/medical", "moh", "medical")
@@ -40,6 +40,15 @@ def refuse(rate: RefusalRate, times: int, error: MeshError = EXPIRED, caller: Ca
 def test_a_refusal_is_an_entry_with_its_reason() -> None:
     [entry] = RefusalRate(Clock()).due(CALLER, METHOD, EXPIRED)
     assert entry == Entry(CALLER, METHOD, Outcome.REFUSED, reason="AGREEMENT_EXPIRED", count=1)
+
+
+def test_a_refusal_keeps_the_ground_that_was_stated_and_a_count_has_none() -> None:
+    rate, stated = RefusalRate(Clock()), Access("a-1", "HS-1", "o-1")
+    [entry] = rate.due(CALLER, METHOD, EXPIRED, stated)
+    assert entry.stated == stated
+    refuse(rate, 10)
+    [counted] = rate.overdue(all_of_them=True)
+    assert (counted.count, counted.stated) == (1, None)
 
 
 def test_ten_a_minute_are_listed_and_the_rest_is_counted() -> None:

@@ -205,6 +205,7 @@ def test_a_field_of_the_catalogue_is_one_only_while_in_force() -> None:
     assert known.field_in_force("pin", DAY) is definition
     assert known.field_in_force("pin", DAY + timedelta(days=1)) is None
     assert known.field_in_force("sex", DAY) is None
+    assert (known.fields_in_force(DAY), known.fields_in_force(DAY - timedelta(days=1))) == ({"pin": definition}, {})
 
 
 def test_a_confirmation_never_makes_a_policy_older() -> None:

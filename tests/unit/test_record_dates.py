@@ -97,6 +97,15 @@ def test_agreement_is_mutual_and_at_the_coarser_precision(one: PartialDate, othe
     assert one.agrees_with(other) == (cut[0] == cut[1])
 
 
+@settings(deadline=None)
+@given(partial_dates, partial_dates)
+def test_who_states_less_than_is_known_proves_nothing(known: PartialDate, stated: PartialDate) -> None:
+    assert known.is_matched_by(known)
+    parts = [(one.year, one.month, one.day) for one in (known, stated)]
+    says_as_much = all(said or not held for held, said in zip(*parts, strict=True))
+    assert known.is_matched_by(stated) == (says_as_much and known.agrees_with(stated))
+
+
 def test_a_birth_year_alone_is_never_the_first_of_january() -> None:
     only_year = PartialDate(1952)
     assert only_year.agrees_with(PartialDate(1952, 11, 3))

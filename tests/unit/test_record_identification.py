@@ -88,11 +88,14 @@ def test_another_name_is_no_match(name: str) -> None:
     assert not matches(claim(name), row())
 
 
-def test_the_birth_date_is_compared_at_the_coarser_precision() -> None:
-    assert matches(claim(birth=PartialDate(1990)), row())
+def test_the_birth_date_must_say_as_much_as_the_record_knows() -> None:
     assert matches(claim(), row(birth=(1990, 5, 0)))
-    assert not matches(claim(birth=PartialDate(1990, 6)), row())
-    assert not matches(claim(birth=PartialDate(1991, 5, 3)), row(birth=(1990, 0, 0)))
+    assert matches(claim(), row(birth=(1990, 0, 0)))
+    assert matches(claim(birth=PartialDate(1990)), row(birth=(1990, 0, 0)))
+    for less in (PartialDate(1990), PartialDate(1990, 5)):
+        assert not matches(claim(birth=less), row())
+    for other in (PartialDate(1990, 6, 3), PartialDate(1991, 5, 3)):
+        assert not matches(claim(birth=other), row())
 
 
 def test_a_record_without_a_birth_year_matches_nothing() -> None:

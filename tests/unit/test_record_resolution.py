@@ -88,11 +88,24 @@ def test_of_one_moment_the_later_word_counts() -> None:
     assert value_of(resolve([told(1, "identity", FEMALE), told(2, "identity", MALE)], RULE)) == MALE
 
 
-def test_who_holds_no_value_any_more_gives_way_and_disagrees() -> None:
-    said = [told(1, "identity", MALE), told(2, "tax/core", FEMALE), told(3, "identity", None, day=1)]
-    resolution = resolve(said, RULE)
-    assert (value_of(resolution), sources_in_dispute(resolution)) == (FEMALE, {"identity"})
+def test_a_source_may_withdraw_what_it_said() -> None:
     assert resolve([told(1, "identity", MALE), told(2, "identity", None)], RULE) == Resolution(None, ())
+    said = [told(1, "tax/core", MALE), told(2, "identity", MALE), told(3, "tax/core", None, day=1)]
+    lower = resolve(said, RULE)
+    assert (value_of(lower), sources_in_dispute(lower)) == (MALE, {"tax/core"})
+
+
+def test_that_there_is_none_any_more_is_a_word_of_authority_too() -> None:
+    said = [told(1, "identity", MALE), told(2, "tax/core", FEMALE), told(3, "identity", None, day=1)]
+    assert resolve(said, RULE) == Resolution(None, ())
+    again = resolve([*said, told(4, "tax/core", FEMALE, day=2)], RULE)
+    assert (value_of(again), sources_in_dispute(again)) == (None, {"tax/core"})
+
+
+def test_a_word_of_an_earlier_event_is_overtaken_not_contradicted() -> None:
+    assert resolve([told(1, "tax/core", FEMALE), told(2, "identity", MALE, day=1)], RULE).discrepancies == ()
+    later = resolve([told(1, "tax/core", FEMALE, day=1), told(2, "identity", MALE)], RULE)
+    assert (value_of(later), sources_in_dispute(later)) == (MALE, {"tax/core"})
 
 
 def test_a_discrepancy_closes_when_they_agree_again() -> None:
@@ -144,14 +157,19 @@ def test_the_holder_is_of_the_highest_rank_and_all_others_are_weighed(
     stored = assertions(said)
     latest = {one.source: one for one in sorted(stored, key=lambda one: (one.event_time, one.ordinal))}
     resolution = resolve(stored, RULE)
-    holders = {source for source, one in latest.items() if one.value is not None}
-    assert (resolution.current is None) == (not holders)
-    if resolution.current:
-        ranks = {source: rank(source) for source in holders}
-        assert latest[resolution.current.source] is resolution.current
-        assert rank(resolution.current.source) == min(ranks.values())
-        differing = {source for source, one in latest.items() if one.value != resolution.current.value}
-        assert sources_in_dispute(resolution) == differing
+    highest = {source for source in latest if rank(source) == min(map(rank, latest))}
+    holder = resolution.current
+    if holder is None:
+        assert not latest or any(latest[source].value is None for source in highest)
+    else:
+        assert holder is latest[holder.source]
+        assert holder.source in highest
+        contradicting = {
+            source
+            for source, one in latest.items()
+            if one.value != holder.value and one.event_time >= holder.event_time
+        }
+        assert sources_in_dispute(resolution) == contradicting
 
 
 def rank(source: str) -> int:

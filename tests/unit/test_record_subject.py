@@ -121,6 +121,15 @@ def test_items_are_told_apart_and_stay_unless_told_of() -> None:
     assert [one.item_key for one in subject.discrepancies] == ["1"]
 
 
+def test_all_items_of_a_source_can_be_taken_back_at_once_and_none_of_another() -> None:
+    subject = Subject(ID, "1")
+    tell(subject, "identity", children=[related("1"), related("2")])
+    tell(subject, "civil_status", children=[related("3")])
+    assert tell(subject, "identity", "children", day=1) == Effect(("children",), ())
+    assert [child.pin for child in record(subject).children] == ["3"]
+    assert tell(subject, "nobody", "children", day=2) == Effect((), ())
+
+
 def test_a_new_pin_becomes_the_pin_in_force() -> None:
     subject = Subject(ID, "1")
     tell(subject, "identity", pin="2")

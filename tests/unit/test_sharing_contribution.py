@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from npd.common.v1 import error_reason_pb2, person_pb2
 from npd.sharing.v1 import contribution_pb2
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import CLOCKS_APART
 from services.mesh.core.errors import FieldRequired, InvalidField, MaskEmpty, MaskUnknownPath
 from services.mesh.core.rights import FieldDefinition, Policy, Validity
 from services.mesh.core.stored import from_stored, to_stored
@@ -145,6 +146,12 @@ def test_an_event_happens_before_it_is_registered_and_both_before_now(
     assert refused.value.violations[0].field == field_named
 
 
+def test_clocks_may_lie_a_little_apart() -> None:
+    require_times(NOW, NOW + CLOCKS_APART, NOW)
+    with pytest.raises(InvalidField):
+        require_times(NOW, NOW + CLOCKS_APART + timedelta(seconds=1), NOW)
+
+
 # Items from the wire
 
 
@@ -226,6 +233,14 @@ def test_no_more_than_a_thousand_items_are_taken() -> None:
     with pytest.raises(InvalidField) as refused:
         read(*[item] * 1001)
     assert refused.value.violations[0].field == "items"
+
+
+def test_an_item_has_a_size_that_a_batch_can_bear() -> None:
+    large = Person(other_names=[person_pb2.PersonName(full=f"{n} " + "x" * 180) for n in range(400)])
+    first, bad = read(wire_item(), wire_item(person=large))
+    assert isinstance(first, Item)
+    assert isinstance(bad, Malformed)
+    assert bad.error.violations[0].field == "person"
 
 
 def test_the_content_hash_is_of_what_was_sent() -> None:

@@ -16,10 +16,11 @@ from services.mesh.core.errors import InvalidField, MaskEmpty, MaskUnknownPath, 
 from services.mesh.core.evidence.entry import Outcome, Receipt
 from services.mesh.core.evidence.log import StoredEntry
 from services.mesh.core.rights import Access
+from services.mesh.wire.access import access_from_wire
 from services.sharing.lookup.convert import disclosure_to_wire, lookup_from_wire
 from services.sharing.lookup.domain import Disclosure, Provenance
 from services.sharing.record import text
-from services.sharing.record.convert import access_from_wire, identity_from_wire
+from services.sharing.record.convert import identity_from_wire
 from services.sharing.record.dates import PartialDate
 from services.sharing.record.identification import StatedIdentity
 from services.sharing.record.pin import SandboxPin

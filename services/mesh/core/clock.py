@@ -1,8 +1,11 @@
 """Time: instants in UTC, and the legal day of Viet Nam."""
 
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
+
+CLOCKS_APART = timedelta(minutes=5)
+"""How far two parties' clocks may lie apart: what lies no further ahead is not in the future."""
 
 LEGAL_ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
 

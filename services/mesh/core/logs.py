@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 
 import structlog
 
@@ -75,8 +76,9 @@ class _Lines:
         with self._writing:
             taken = [self._waiting.popleft() for _ in range(len(self._waiting))]
             if taken:
-                sys.stdout.write("\n".join(taken) + "\n")
-                sys.stdout.flush()
+                with suppress(OSError, ValueError):  # nobody reads them, or the disk is full: the calls go on
+                    sys.stdout.write("\n".join(taken) + "\n")
+                    sys.stdout.flush()
 
     def _run(self) -> None:
         while True:

@@ -248,6 +248,10 @@ class Policy:
         definition = self.fields.get(path)
         return definition if definition is not None and definition.validity.covers(day) else None
 
+    def fields_in_force(self, day: date) -> dict[str, FieldDefinition]:
+        """The catalogue on a day, by path."""
+        return {path: definition for path, definition in self.fields.items() if definition.validity.covers(day)}
+
     def purpose_in_force(self, code: str, day: date) -> Purpose:
         """The purpose on a day, or PurposeUnknown."""
         purpose = self.purposes.get(code)

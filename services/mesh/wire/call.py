@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller, CertificateMissing, Leaf
 from services.mesh.core.errors import DeadlinePassed
+from services.mesh.core.rights import Access
+from services.mesh.wire.access import stated_access
 from services.mesh.wire.payload import payload_hash
 
 UNARY_CAP = 60.0
@@ -30,11 +32,18 @@ class Call:
         self.request_id = f"{_PROCESS}{next(_CALLS):012x}"
         self.leaf: Leaf | None = None
         self.caller: Caller | None = None
+        self.request: Message | None = None
         self.deadline = time.monotonic() + UNARY_CAP
+        self.progressed: Callable[[], None] = lambda: None
         self.recheck: Callable[[], None] = lambda: None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.context, name)
+
+    @property
+    def stated_access(self) -> Access | None:
+        """The ground that the request states, confirmed by nobody."""
+        return None if self.request is None else stated_access(self.request)
 
     def as_context(self) -> grpc.ServicerContext:
         """This call where a servicer's signature says context."""

@@ -11,6 +11,7 @@ STREAMS_CUT = Counter("npd_streams_cut", "Streams that were cancelled because th
 POLICY_REVISION = Gauge("npd_policy_revision", "Revision of the policy in use.")
 POLICY_ISSUE_TIME = Gauge("npd_policy_issue_timestamp_seconds", "When the policy in use was last confirmed.")
 POLICY_REFUSED = Counter("npd_policy_updates_refused", "Policy updates refused: signature, environment or sequence.")
+POLICY_UNKEPT = Counter("npd_policy_updates_unkept", "Policy updates that could not be written to disk.")
 AGREEMENTS_DEFECTIVE = Gauge("npd_agreements_defective", "Agreements without two valid signatures.")
 CERTIFICATE_EXPIRE_TIME = Gauge("npd_certificate_expire_timestamp_seconds", "When this room's certificate expires.")
 CREDENTIALS_REFUSED = Counter("npd_credentials_refused", "Certificate files refused at reload; the old ones stay.")

@@ -20,6 +20,7 @@ from services.mesh.wire.metrics import (
     POLICY_ISSUE_TIME,
     POLICY_REFUSED,
     POLICY_REVISION,
+    POLICY_UNKEPT,
 )
 from services.mesh.wire.policy_files import PolicyFiles
 
@@ -117,8 +118,7 @@ class PolicyKeeper:
                 raise UpdateRefused(f"the update leads back from revision {held.revision} to {update.revision}")
             following = self._following(held, update)  # (4)
             if files is not None:  # (5)
-                is_whole, is_sign_of_life = update.base_revision == 0, not update.entries
-                files.keep(signed.update, signed.signature, whole=is_whole, sign_of_life=is_sign_of_life)
+                self._keep(files, signed, update)
             self.current = following
         self._report()
         if update.entries:
@@ -135,6 +135,15 @@ class PolicyKeeper:
         except (ValueError, OverflowError, DecodeError):
             raise UpdateRefused("the update holds entries that this version cannot read") from None
         return replace(following, revision=update.revision).fresh_at(issue_time)
+
+    @staticmethod
+    def _keep(files: PolicyFiles, signed: SignedUpdate, update: policy_pb2.PolicyUpdate) -> None:
+        is_whole, is_sign_of_life = update.base_revision == 0, not update.entries
+        try:
+            files.keep(signed.update, signed.signature, whole=is_whole, sign_of_life=is_sign_of_life)
+        except OSError as error:  # a revocation counts all the same; only a cold start would not know it
+            POLICY_UNKEPT.inc()
+            log.error("a policy update could not be kept on disk", problem=error.strerror)
 
     def _report(self) -> None:
         POLICY_REVISION.set(self.current.revision)

@@ -6,6 +6,7 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 from cryptography import x509
+from google.protobuf.unknown_fields import UnknownFieldSet
 from google.type import date_pb2
 
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
@@ -85,6 +86,8 @@ def judged(signed: agreements.SignedTerms, environment: str, roots: Sequence[x50
     """An agreement as rights, with the defect of its signatures or of its environment, if any."""
     terms = agreement_pb2.AgreementTerms.FromString(signed.terms)
     defect = agreements.defect_of(signed, environment, terms.agency_id, terms.system_id, roots)
+    if len(UnknownFieldSet(terms)) or any(len(UnknownFieldSet(grant)) for grant in terms.grants):
+        defect = "the agreement holds terms that this version does not know"  # a limit that is not kept grants too much
     if terms.environment != environment:
         defect = "the agreement is for another environment"
     return Agreement(

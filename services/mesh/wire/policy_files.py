@@ -58,11 +58,20 @@ class PolicyFiles:
             for stale in (_SIGN_OF_LIFE, _DELTAS):
                 (self._directory / stale).unlink(missing_ok=True)
         else:
-            with (self._directory / _DELTAS).open("ab") as file:
-                file.write(framed)
+            self._append(framed)
+            self._force_names()
+
+    def _append(self, data: bytes) -> None:
+        path = self._directory / _DELTAS
+        size = path.stat().st_size if path.exists() else 0
+        try:
+            with path.open("ab") as file:
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self._force_names()
+        except OSError:
+            os.truncate(path, size)  # else what is appended later would stand behind torn bytes, and be lost
+            raise
 
     def _replace(self, name: str, data: bytes) -> None:
         scratch = self._directory / f"{name}.new"

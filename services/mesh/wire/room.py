@@ -31,6 +31,7 @@ from services.mesh.core.evidence.log import Log
 from services.mesh.core.evidence.refusals import RefusalRate
 from services.mesh.core.logs import describe
 from services.mesh.core.methods import Methods
+from services.mesh.core.rights import Access
 from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire import evidence
 from services.mesh.wire.credentials import ServerCredentials
@@ -125,10 +126,13 @@ class House:
             self._channel = RotatingChannel(address, directory, options=_REGISTRY_OPTIONS)
         return self._channel
 
-    def close(self) -> None:
-        """Close what was opened."""
+    def close_channel(self) -> None:
+        """Close the channel to the registry: whatever waits on it ends."""
         if self._channel is not None:
             self._channel.close()
+
+    def close(self) -> None:
+        """Close the store's connections."""
         self.engine.dispose()
 
 
@@ -191,7 +195,7 @@ class Serving:
                 "policy": self._policy_fault,
                 "tls": self._tls_fault,
             },
-            reported={"policy": self._policy_note},
+            reported={"policy": self._policy_note, "work": self._work_note},
         )
         self.port = 0
 
@@ -216,10 +220,13 @@ class Serving:
         self.house.streams.close()
         self._server.stop()
         self._record(self._refusals.overdue(all_of_them=True))
-        self.house.close()
+        for work in self._background:
+            work.ask_to_stop()
+        self.house.close_channel()
         for work in self._background:
             if work.is_running:
                 work.stop(1.0)
+        self.house.close()
         self.health.stop()
         log.info("stopped")
 
@@ -244,9 +251,9 @@ class Serving:
 
         look()
 
-    def _record_refusal(self, caller: Caller, method: str, error: MeshError) -> None:
+    def _record_refusal(self, caller: Caller, method: str, error: MeshError, stated: Access | None) -> None:
         """Record a refusal in a transaction of its own. If that fails the refusal stands all the same."""
-        self._record(self._refusals.due(caller, method, error))
+        self._record(self._refusals.due(caller, method, error, stated))
 
     def _record(self, entries: Sequence[Entry]) -> None:
         if not entries:
@@ -285,6 +292,9 @@ class Serving:
         age = self.house.keeper.age(self.house.clock.now())
         stale = age > self.house.settings.policy_stale_after.total_seconds()
         return f"the policy was confirmed {age:.0f} s ago" if stale else ""
+
+    def _work_note(self) -> str:
+        return "; ".join(f"{work.name} is failing: {work.problem}" for work in self._background if work.problem)
 
     def _tls_fault(self) -> str:
         return "gRPC was imported before the TLS 1.3 setting" if services.GRPC_CAME_FIRST else ""

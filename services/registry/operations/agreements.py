@@ -54,7 +54,8 @@ class AgreementOperations:
         1. The caller is a party, and its side has not signed.
         2. The signature was not made in the future.
         3. It is that party's, over these terms (`verify_signature`); a room that receives it verifies it again.
-        4. Neither its certificate nor that one's issuer is revoked; later revocations do not undo what was signed.
+        4. Its certificate has not expired (a sign time in the past proves nothing), and neither it nor its issuer is
+           revoked; later expiry and revocation do not undo what was signed.
 
         Raises AgreementUnknown, MethodNotAllowed, StateNotAllowed, AgreementSignatureInvalid.
         """
@@ -66,6 +67,8 @@ class AgreementOperations:
             if not is_timely(signature, self._clock.now()):  # (2)
                 raise AgreementSignatureInvalid(agreement=agreement_id, defect="it is signed in the future")
             leaf = self._verify(agreement, side, signature)  # (3)
+            if leaf.expire_time <= self._clock.now():
+                raise AgreementSignatureInvalid(agreement=agreement_id, defect="its certificate has expired")
             _require_not_revoked(tx, leaf, agreement_id)  # (4)
             return answer.give(_put(tx, caller, signed, key))
 

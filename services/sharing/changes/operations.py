@@ -11,6 +11,8 @@ from services.sharing.changes.domain import Change, Cursor, Delivered, Delivery
 from services.sharing.changes.reader import FeedReader
 from services.sharing.unit import Sharing
 
+_PAGE_BYTES = 1 << 20
+
 
 class Following:
     """Delivers changes."""
@@ -49,7 +51,7 @@ class Following:
         ground = self.require_right(caller, access)  # (1)
         policy, feed = self._policy(), self._reader.extent(cursor)
         position = feed.oldest if cursor is None else feed.require(cursor)
-        changes = self._reader.after(position, limit)
+        changes = _within_bytes(self._reader.after(position, limit))
         granted = policy.usable_paths(
             policy.agreements[access.agreement_id], Mode.CHANGES, legal_date(self._clock.now())
         )
@@ -61,7 +63,8 @@ class Following:
         self, caller: Caller, method: str, ground: Ground, visible: Sequence[tuple[Change, tuple[str, ...]]]
     ) -> tuple[Delivered, ...]:
         entries = [
-            Entry(caller, method, Outcome.DISCLOSED, ground, change.subject_id, paths) for change, paths in visible
+            Entry(caller, method, Outcome.DISCLOSED, ground, change.subject_id, sorted({"pin", *paths}))
+            for change, paths in visible
         ]
         with self._db.transaction() as tx:
             receipts = tx.log.record_all(entries)
@@ -72,3 +75,13 @@ class Following:
 
 def _visible(change: Change, granted: frozenset[str]) -> tuple[str, ...]:
     return tuple(path for path in change.paths if path in granted)
+
+
+def _within_bytes(changes: Sequence[Change]) -> Sequence[Change]:
+    """As many changes as make one message of a bearable size, one at least: else one page could never be received."""
+    size = 0
+    for count, change in enumerate(changes):
+        size += len(change.person)
+        if size > _PAGE_BYTES and count > 0:
+            return changes[:count]
+    return changes

@@ -8,12 +8,12 @@ import grpc
 from npd.sharing.v1 import change_pb2, change_pb2_grpc
 from services.mesh.core.caller import Caller
 from services.mesh.core.rights import Access
+from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.call import call_of, caller_of
 from services.mesh.wire.streams import Stream, Streams
 from services.sharing.changes import convert
 from services.sharing.changes.domain import Cursor, Delivery
 from services.sharing.changes.operations import Following
-from services.sharing.record.convert import access_from_wire
 
 _BATCH = 500
 _COALESCE = 0.1
@@ -56,6 +56,7 @@ def deliveries(
     last_sent, ended = 0.0, False
     while not ended:
         ended = stream.has_ended
+        stream.require_standing()
         delivery = following.next_changes(caller, method, access, cursor, _BATCH)
         cursor = delivery.cursor
         silence = time.monotonic() - last_sent

@@ -10,13 +10,15 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import InvalidField, MeshError
 from services.mesh.core.rights import Access
+from services.mesh.wire.access import access_from_wire, uuid_from_wire
 from services.mesh.wire.payload import payload_hash, require_fields
 from services.sharing.contribution.domain import ITEMS_LIMIT, Item, Malformed, Result, Results
-from services.sharing.record.convert import access_from_wire, instant_from_wire, uuid_from_wire
+from services.sharing.record.convert import instant_from_wire
 from services.sharing.record.fields import require_top_level, values_of
 from services.sharing.record.pin import require_pin
 from services.sharing.record.validity import normalise
 
+_ITEM_BYTES = 64 << 10
 _EVENT_ID = re.compile(r"[!-~]{1,64}", re.ASCII)
 
 
@@ -49,6 +51,8 @@ def _item(wire: contribution_pb2.ContributionItem, now: datetime, caller: Caller
     require_fields(wire)
     if not _EVENT_ID.fullmatch(wire.event_id):
         raise InvalidField("event_id", "must be 1 to 64 visible ASCII characters")
+    if wire.ByteSize() > _ITEM_BYTES:
+        raise InvalidField("person", f"must not be larger than {_ITEM_BYTES // 1024} KiB")
     content_hash = payload_hash(wire)
     paths = require_top_level(wire.update_mask, "update_mask")
     normalise(wire.person, "person.", legal_date(now), sandbox=sandbox)

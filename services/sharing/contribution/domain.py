@@ -7,6 +7,7 @@ from enum import Enum
 from uuid import UUID
 
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import CLOCKS_APART
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.messages import sentence
 from services.mesh.core.rights import Policy
@@ -143,5 +144,5 @@ def require_times(event_time: datetime, register_time: datetime, now: datetime) 
     """An event happens before it is registered, and both before now. Raises InvalidField."""
     if event_time > register_time:
         raise InvalidField("register_time", "must not lie before the event")
-    if register_time > now:
+    if register_time > now + CLOCKS_APART:
         raise InvalidField("register_time", "must not lie in the future")

@@ -64,7 +64,7 @@ class Contributing:
         with self._db.transaction() as tx, tx.answers.once(caller, key, Results) as answer:
             if answer.given:
                 return answer.given
-            batch = _Batch(tx, self._policy(), self._clock.now(), right)
+            batch = _Batch(tx, self._policy(), self._clock.now(), right, access)
             answer.give(Results(batch.take_all(items)))
             batch.save()
         self._wake()
@@ -84,8 +84,9 @@ class Contributing:
 class _Batch:
     """The items of one call in one transaction: read at once, decided in memory, written at once."""
 
-    def __init__(self, tx: Sharing, policy: Policy, now: datetime, right: WriteRight) -> None:
-        self._tx, self._policy, self._now, self._right = tx, policy, now, right
+    def __init__(self, tx: Sharing, policy: Policy, now: datetime, right: WriteRight, access: Access | None) -> None:
+        self._tx, self._now, self._right, self._access = tx, now, right, access
+        self._definitions = policy.fields_in_force(legal_date(now))
         self._known: dict[str, bytes] = {}
         self._subjects: dict[UUID, Subject] = {}
         self._by_pin: dict[str, Subject] = {}
@@ -99,11 +100,13 @@ class _Batch:
         self._known = self._tx.contributions.known(self._right.source, {item.event_id for item in readable})
         named = {pin for item in readable for pin in (item.pin, item.pin_told) if pin}
         owners = self._tx.records.subject_ids(named)
-        if any(item.pin and item.pin not in owners for item in readable):
-            self._tx.contributions.hold_off_minting()
+        unknown = {item.pin for item in readable if item.pin and item.pin not in owners}
+        minted = {item.pin_told for item in readable if item.pin_told and item.pin_told not in owners}
+        if minted:
+            self._tx.contributions.announce_minting(minted)
+        if unknown:
+            self._tx.contributions.hold_off_minting(unknown)
             owners = self._tx.records.subject_ids(named)
-        elif any(item.pin_told and item.pin_told not in owners for item in readable):
-            self._tx.contributions.announce_minting()
         wanted = {*owners.values(), *(item.subject_id for item in readable if item.subject_id)}
         self._subjects = self._tx.records.lock_subjects(wanted)
         self._by_pin = {pin: self._subjects[owner] for pin, owner in owners.items()}
@@ -120,7 +123,7 @@ class _Batch:
         tx.records.save(sorted(told, key=lambda subject: subject.subject_id), now)
         self._taken.sort(key=lambda one: one[0].event_id)
         taken = [(item, subject.subject_id if subject else None) for item, subject in self._taken]
-        tx.contributions.add(self._right.source, taken, now)
+        tx.contributions.add(self._right.source, self._access, taken, now)
         tx.contributions.hold(self._right.source, [item for item, subject in self._taken if subject is None], now)
         tx.changes.put(self._changes)
 
@@ -167,7 +170,7 @@ class _Batch:
     def _tell(self, subject: Subject, item: Item, source: str) -> tuple[str, ...]:
         """Tell it (4). Returns the paths for which the record keeps another value."""
         telling = Telling(source, item.event_id, item.values, item.event_time, item.register_time)
-        effect = subject.tell(telling, self._now, self._policy.fields)
+        effect = subject.tell(telling, self._now, self._definitions)
         if effect.changed_paths:
             self._changes.append(
                 Change(

@@ -3,14 +3,17 @@
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
+from zlib import crc32
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import ARRAY, Connection, Integer, func, literal, select
 
+from services.mesh.core.rights import Access
 from services.mesh.core.stored import from_stored, to_stored
 from services.sharing.contribution.domain import Item
 from services.sharing.contribution.tables import CONTRIBUTIONS, HELD
 
 _MINTING = func.hashtext("contributions/minting")
+_BUCKETS = 4096
 
 
 class Contributions:
@@ -26,14 +29,17 @@ class Contributions:
         )
         return {row.event_id: row.content_hash for row in self._connection.execute(rows)}
 
-    def add(self, source: str, items: Sequence[tuple[Item, UUID | None]], at: datetime) -> None:
-        """Note events as taken in. Raises IntegrityError if another transaction was faster."""
+    def add(self, source: str, access: Access | None, items: Sequence[tuple[Item, UUID | None]], at: datetime) -> None:
+        """Note events as taken in, and on which ground. Raises IntegrityError if another transaction was faster."""
         rows = [
             {
                 "source": source,
                 "event_id": item.event_id,
                 "content_hash": item.content_hash,
                 "subject_id": subject_id,
+                "agreement_id": access.agreement_id if access else None,
+                "case_reference": access.case_reference if access else None,
+                "officer_id": access.officer_id if access else None,
                 "record_time": at,
             }
             for item, subject_id in items
@@ -41,17 +47,22 @@ class Contributions:
         if rows:
             self._connection.execute(CONTRIBUTIONS.insert(), rows)
 
-    def announce_minting(self) -> None:
-        """Say that this transaction gives PINs: it waits for the calls that hold items, and such calls wait for it."""
-        self._connection.execute(select(func.pg_advisory_xact_lock_shared(_MINTING)))
+    def announce_minting(self, pins: Iterable[str]) -> None:
+        """Say that this transaction gives these PINs: it and the calls that hold items for them wait for each other."""
+        self._lock("pg_advisory_xact_lock_shared", pins)
 
-    def hold_off_minting(self) -> None:
-        """Let nobody give PINs until this transaction ends.
+    def hold_off_minting(self, pins: Iterable[str]) -> None:
+        """Let nobody give these PINs until this transaction ends.
 
         Without it a PIN could be minted between the look at it and the commit of the item that is to wait for it: the
-        item would wait for ever.
+        item would wait for ever. PINs share locks by their hash, so that a large call takes a bounded number.
         """
-        self._connection.execute(select(func.pg_advisory_xact_lock(_MINTING)))
+        self._lock("pg_advisory_xact_lock", pins)
+
+    def _lock(self, function: str, pins: Iterable[str]) -> None:
+        buckets = sorted({crc32(pin.encode()) % _BUCKETS for pin in pins})
+        bucket = func.unnest(literal(buckets, ARRAY(Integer))).column_valued("bucket")
+        self._connection.execute(select(getattr(func, function)(_MINTING, bucket)))
 
     def hold(self, source: str, items: Sequence[Item], at: datetime) -> None:
         """Keep items until their PIN is known."""

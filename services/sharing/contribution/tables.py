@@ -11,6 +11,9 @@ CONTRIBUTIONS = Table(
     Column("event_id", Text, primary_key=True),
     Column("content_hash", LargeBinary, nullable=False),
     Column("subject_id", Uuid, doc="null while the item is held"),
+    Column("agreement_id", Text, doc="the ground on which an agency contributed; null for a room"),
+    Column("case_reference", Text),
+    Column("officer_id", Text, doc="who answers for it"),
     Column("record_time", DateTime(timezone=True), nullable=False),
     info={"shard_key": ("source", "event_id")},
 )

@@ -5,9 +5,10 @@ from datetime import datetime
 from npd.common.v1 import evidence_pb2
 from npd.sharing.v1 import lookup_pb2
 from services.mesh.core.caller import Caller
+from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.evidence import receipt_to_wire
 from services.sharing.lookup.domain import Disclosure, Lookup, Provenance
-from services.sharing.record.convert import access_from_wire, identity_from_wire
+from services.sharing.record.convert import identity_from_wire
 from services.sharing.record.fields import require_mask
 
 

@@ -1,10 +1,10 @@
 """The use case of lookups: verify, release, record; for many questions at once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, TypeAlias
 
 import psycopg
 
@@ -13,12 +13,13 @@ from services.mesh.core.db import DirectConnection
 from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence import log
 from services.mesh.core.evidence.entry import Entry, Outcome, SealedEntry, Sealer
-from services.mesh.core.rights import Ground, Mode, Policy
+from services.mesh.core.rights import FieldDefinition, Ground, Mode, Policy
 from services.sharing.lookup.domain import Disclosure, Lookup, Provenance
 from services.sharing.record.fields import select
 from services.sharing.record.identification import Claim, Finding, Found, count_mismatches, identify, read_assertions
 from services.sharing.record.resolution import resolve_all
 
+Fields: TypeAlias = Mapping[str, FieldDefinition]
 _Driver = psycopg.Connection[tuple[Any, ...]]
 
 
@@ -49,13 +50,14 @@ class LookingUp:
         """
         policy, day = self._policy(), legal_date(self._clock.now())
         questions = [self._confirm(lookup, policy, day) for lookup in lookups]  # (1)
+        fields = policy.fields_in_force(day) if any(lookup.include_provenance for lookup in lookups) else {}
         confirmed = [one for one in questions if isinstance(one, _Confirmed)]
         if not confirmed:
             return [one for one in questions if isinstance(one, MeshError)]
         with self._store.use() as driver:
             findings = iter(identify(driver, [one.claim for one in confirmed], day))  # (2)
             answers = [
-                one if isinstance(one, MeshError) else self._decide(driver, one, next(findings), policy)  # (3)
+                one if isinstance(one, MeshError) else self._decide(driver, one, next(findings), fields)  # (3)
                 for one in questions
             ]
             decided = [one for one in answers if isinstance(one, _Decided)]
@@ -74,7 +76,7 @@ class LookingUp:
         claim = Claim(caller.name, self._sealer.mark(lookup.identity.pin), lookup.identity)
         return _Confirmed(lookup, ground, claim)
 
-    def _decide(self, driver: _Driver, one: "_Confirmed", finding: Finding, policy: Policy) -> "_Decided | MeshError":
+    def _decide(self, driver: _Driver, one: "_Confirmed", finding: Finding, fields: Fields) -> "_Decided | MeshError":
         if isinstance(finding, MeshError):
             return finding
         lookup, is_match = one.lookup, finding is not None and finding.is_match
@@ -97,7 +99,7 @@ class LookingUp:
             receipt=receipt,
             citizen=select(finding.person, lookup.paths),
             disputed_paths=tuple(path for path in finding.disputed if path in tops),
-            provenance=_provenance(driver, finding, tops, policy) if lookup.include_provenance else (),
+            provenance=_provenance(driver, finding, tops, fields) if lookup.include_provenance else (),
         )
         return _Decided(disclosure, sealed, one.claim, is_mismatch=False)
 
@@ -117,8 +119,8 @@ class _Decided:
     is_mismatch: bool
 
 
-def _provenance(driver: _Driver, found: Found, paths: set[str], policy: Policy) -> tuple[Provenance, ...]:
-    resolved = resolve_all(read_assertions(driver, found.subject_id, paths), policy.fields)
+def _provenance(driver: _Driver, found: Found, paths: set[str], fields: Fields) -> tuple[Provenance, ...]:
+    resolved = resolve_all(read_assertions(driver, found.subject_id, paths), fields)
     return tuple(
         Provenance(current.path, current.item_key, current.source, current.event_time, current.record_time)
         for resolution in resolved.values()

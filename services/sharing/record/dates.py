@@ -24,6 +24,11 @@ class PartialDate:
         mine, others = (self.year, self.month, self.day), (other.year, other.month, other.day)
         return all(one == another for one, another in zip(mine, others, strict=True) if one and another)
 
+    def is_matched_by(self, stated: "PartialDate") -> bool:
+        """Whether a stated date agrees and says as much as this one: who states less than is known proves nothing."""
+        says_as_much = bool(stated.month or not self.month) and bool(stated.day or not self.day)
+        return says_as_much and self.agrees_with(stated)
+
     def first_day(self) -> date:
         """The earliest day that it may mean."""
         return date(self.year, self.month or 1, self.day or 1)

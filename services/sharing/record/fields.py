@@ -25,7 +25,10 @@ _FIELD_NAME = re.compile(r"[a-z_][a-z_.]{0,99}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """What a source tells for a path; `item_key` is empty but for a field with items. No `value`: none any more."""
+    """What a source tells for a path; no `value`: none any more.
+
+    `item_key` tells the items of a field apart and is empty otherwise; empty with such a field, it means all its items.
+    """
 
     path: str
     item_key: str
@@ -43,6 +46,8 @@ def values_of(person: Person, paths: Iterable[str]) -> Iterator[Value]:
         field = _FIELDS[path]
         key_field = _item_key_field(path)
         if key_field:
+            if not getattr(person, path):
+                yield Value(path, "", None)
             for item in getattr(person, path):
                 alone = Person()
                 getattr(alone, path).add().CopyFrom(item)

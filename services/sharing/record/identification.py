@@ -6,7 +6,7 @@ Works on psycopg itself and for many questions at once: it stands on the hot pat
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 from uuid import UUID
 
@@ -39,7 +39,6 @@ class PinClosedToday(MeshError):
     """Too many mismatches on the PIN by this system today."""
 
     kind, reason = Kind.RESOURCE_EXHAUSTED, "PIN_CLOSED_TODAY"
-    retry_after = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +124,6 @@ def _finding(claim: Claim, row: tuple[Any, ...], more_mismatches: int) -> Findin
         return PinClosedToday(limit=MISMATCHES_A_DAY)
     if subject_id is None:
         return None
-    stated = claim.stated
-    is_match = name_key == stated.name_key and year > 0 and stated.birth_date.agrees_with(PartialDate(year, month, day))
+    stated, birth_date = claim.stated, PartialDate(year, month, day)
+    is_match = name_key == stated.name_key and year > 0 and birth_date.is_matched_by(stated.birth_date)
     return Found(subject_id, is_match, person, tuple(disputed))

@@ -50,26 +50,29 @@ def resolve(assertions: Sequence[Assertion], definition: FieldDefinition | None)
     """Resolve the assertions of one path and item.
 
     1. Of each source only its latest word counts: by the event's time, then by the order of recording.
-    2. The value is that of the most authoritative source that tells one; of equals, of the one that told first. So a
-       source may correct itself, a higher authority may correct others, and nobody else overwrites anything.
-    3. Every other source whose latest word differs, after normalisation, is a discrepancy.
+    2. The value is that of the most authoritative source, also if that says that there is none any more; of equals, of
+       the one that told first. So a source may correct or withdraw what it said, a higher authority may correct others,
+       and nobody else overwrites anything.
+    3. Every other source whose latest word differs, after normalisation, is a discrepancy - unless its word is of an
+       earlier event than the value's: then it is no contradiction, only overtaken.
     """
     latest: dict[str, Assertion] = {}
     first: dict[str, int] = {}
     for assertion in sorted(assertions, key=lambda one: (one.event_time, one.ordinal)):  # (1)
         latest[assertion.source] = assertion
         first[assertion.source] = min(first.get(assertion.source, assertion.ordinal), assertion.ordinal)
-    holders = [assertion for assertion in latest.values() if assertion.value is not None]
-    if not holders:
-        return Resolution(None, ())
     authority = definition.authority if definition else ()
-    current = min(holders, key=lambda one: (_rank(one.source, authority), first[one.source]))  # (2)
+    if not latest:
+        return Resolution(None, ())
+    current = min(latest.values(), key=lambda one: (_rank(one.source, authority), first[one.source]))  # (2)
     discrepancies = tuple(  # (3)
         Discrepancy(assertion.path, assertion.item_key, assertion.source, kind)
         for assertion in latest.values()
-        if assertion is not current and (kind := difference(current.path, current.value, assertion.value))
+        if assertion is not current
+        and assertion.event_time >= current.event_time
+        and (kind := difference(current.path, current.value, assertion.value))
     )
-    return Resolution(current, discrepancies)
+    return Resolution(current if current.value is not None else None, discrepancies)
 
 
 def resolve_all(

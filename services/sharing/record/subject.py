@@ -1,13 +1,13 @@
 """A subject in the hands of one transaction: what is told about him, and the record that follows. No I/O."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
 from services.mesh.core.rights import FieldDefinition
 from services.sharing.record import text
-from services.sharing.record.fields import Person, Value, merge, without
+from services.sharing.record.fields import Person, Value, has_items, merge, without
 from services.sharing.record.resolution import Assertion, Discrepancy, resolve_all
 
 
@@ -47,7 +47,7 @@ class Subject:
 
     def tell(self, telling: Telling, now: datetime, definitions: Mapping[str, FieldDefinition]) -> Effect:
         """Add what a source tells and resolve the paths that it tells of anew; the other paths stay as they are."""
-        for value in telling.values:
+        for value in self._each_item(telling):
             self.assertion_count += 1
             assertion = Assertion(
                 self.assertion_count, value.path, value.item_key, telling.source, value.value, telling.event_time, now
@@ -66,6 +66,15 @@ class Subject:
         self.person, self.disputed, self.pin = stored, disputed, person.pin or self.pin
         not_followed = {one.path for one in found if one.source == telling.source}
         return Effect(tuple(sorted(changed)), tuple(sorted(not_followed)))
+
+    def _each_item(self, telling: Telling) -> Iterator[Value]:
+        """The values told; where all items of a field are taken back, one for each item that the source ever told."""
+        for value in telling.values:
+            if value.item_key or not has_items(value.path):
+                yield value
+                continue
+            mine = {one.item_key for one in self.assertions if (one.source, one.path) == (telling.source, value.path)}
+            yield from (Value(value.path, item_key, None) for item_key in sorted(mine))
 
 
 @dataclass(frozen=True, slots=True)

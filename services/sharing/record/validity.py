@@ -48,6 +48,8 @@ def normalise(message: Message, prefix: str, today: date, *, sandbox: bool) -> N
             rule(getattr(message, name), f"{prefix}{name}", sandbox)
     if isinstance(message, person_pb2.PersonName):
         _require_full_name(message, prefix)
+    if isinstance(message, person_pb2.DeathOrMissing) and not message.kind:
+        raise InvalidField(f"{prefix}kind", "is required: what was registered or declared")
     if isinstance(message, person_pb2.Person):
         for index, country in enumerate(message.nationalities):
             _country(country, f"{prefix}nationalities[{index}]", sandbox)

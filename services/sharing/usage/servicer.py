@@ -7,8 +7,9 @@ import grpc
 from npd.sharing.v1 import usage_pb2, usage_pb2_grpc
 from services.mesh.core.clock import Clock
 from services.mesh.core.rights import Policy
+from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.call import call_of, caller_of
-from services.sharing.record.convert import access_from_wire, identity_from_wire
+from services.sharing.record.convert import identity_from_wire
 from services.sharing.usage import convert
 from services.sharing.usage.operations import FindingUsage
 

@@ -14,7 +14,7 @@ from npd.common.v1 import evidence_pb2
 from npd_client import merkle
 from services.mesh.core.caller import Caller
 from services.mesh.core.clock import Clock
-from services.mesh.core.rights import Ground
+from services.mesh.core.rights import Access, Ground
 
 _SALT_SIZE = 16
 _SALTS_DRAWN = 256
@@ -39,7 +39,10 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an entry says. `subject_id` becomes a pseudonym when the entry is sealed."""
+    """What an entry says. `subject_id` becomes a pseudonym when the entry is sealed.
+
+    `ground` is what the policy confirmed; `stated` what a refused caller stated and nobody confirmed.
+    """
 
     caller: Caller
     method: str
@@ -50,6 +53,7 @@ class Entry:
     reason: str = ""
     count: int = 1
     object: str = ""
+    stated: Access | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +109,8 @@ class Sealer:
         if entry.ground is not None:
             wire.mode = entry.ground.mode.value  # type: ignore[assignment]  # a test holds the numbers equal
             wire.purpose, wire.provision = entry.ground.purpose, entry.ground.provision
-            access = entry.ground.access
+        access = entry.ground.access if entry.ground is not None else entry.stated
+        if access is not None:
             wire.access.agreement_id, wire.access.case_reference = access.agreement_id, access.case_reference
             wire.access.officer_id = access.officer_id
         pseudonym = None

@@ -4,6 +4,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.dialects.postgresql import insert
 
+from npd.common.v1 import evidence_pb2
 from npd_client import merkle
 from npd_client.checkpoint import Checkpoint
 from services.mesh.core.evidence import tiles
@@ -19,6 +20,10 @@ _PLACE = text(
 )
 
 
+class EntryAltered(Exception):
+    """A pending entry is not what its answer's receipt says: somebody changed the table."""
+
+
 class Integrator:
     """The log's part of the sequencer: `Integrator(...).integrate` is its `integrate`."""
 
@@ -29,7 +34,8 @@ class Integrator:
     def integrate(self, connection: Connection, limit: int) -> int:
         """Move pending entries into the log.
 
-        1. Take committed pending entries, up to `limit`; their order becomes the log's.
+        1. Take committed pending entries, up to `limit`; their order becomes the log's. Each must be as it was sealed:
+           what was altered since is never signed over (EntryAltered; the log stands still until it is looked into).
         2. Grow the tree from its right edge, and store the tiles that grew.
         3. Sign a checkpoint over the new root.
         All in one transaction: a checkpoint never stands without its entries, nor they without it.
@@ -37,10 +43,12 @@ class Integrator:
         size = connection.execute(select(func.coalesce(func.max(LOG_CHECKPOINTS.c.size), 0))).scalar_one()
         if not connection.execute(select(LOG_CHECKPOINTS.c.size).limit(1)).first():
             self._sign(connection, 0, merkle.EMPTY_ROOT)
-        due = select(LOG_PENDING.c.pending_id, LOG_PENDING.c.leaf_hash).order_by(LOG_PENDING.c.pending_id).limit(limit)
+        due = LOG_PENDING.select().order_by(LOG_PENDING.c.pending_id).limit(limit)
         pending = connection.execute(due).all()  # (1)
         if not pending:
             return 0
+        for row in pending:
+            _require_sound(row.entry, row.leaf_hash, row.pseudonym)
         connection.execute(_PLACE, {"size": size, "due": [row.pending_id for row in pending]})
         edge = tiles.read_from(read_tiles(connection, tiles.root_tiles(size)))  # (2)
         growth = tiles.append(size, [row.leaf_hash for row in pending], edge)
@@ -56,6 +64,13 @@ class Integrator:
     def _sign(self, connection: Connection, size: int, root: bytes) -> None:
         note = Checkpoint(self._origin, size, root).sign(self._key).decode()
         connection.execute(LOG_CHECKPOINTS.insert().values(size=size, note=note))
+
+
+def _require_sound(entry: bytes, leaf_hash: bytes, pseudonym: bytes | None) -> None:
+    if merkle.leaf_hash(entry) != leaf_hash:
+        raise EntryAltered()
+    if (evidence_pb2.LogEntry.FromString(entry).subject.pseudonym or None) != pseudonym:
+        raise EntryAltered()
 
 
 def log_origin(environment: str, room: str) -> str:

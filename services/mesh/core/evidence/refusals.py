@@ -8,6 +8,7 @@ from services.mesh.core.caller import Caller
 from services.mesh.core.clock import Clock
 from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence.entry import Entry, Outcome
+from services.mesh.core.rights import Access
 
 LISTED_A_MINUTE = 10
 _MINUTE = timedelta(minutes=1)
@@ -30,10 +31,10 @@ class RefusalRate:
         self._mutex = threading.Lock()
         self._minutes: dict[tuple[str, str, str], _Minute] = {}
 
-    def due(self, caller: Caller, method: str, error: MeshError) -> list[Entry]:
+    def due(self, caller: Caller, method: str, error: MeshError, stated: Access | None = None) -> list[Entry]:
         """The entries to write now for a refusal, often just its own. Counts it otherwise."""
         now = self._clock.now()
-        entry = Entry(caller, method, Outcome.REFUSED, reason=error.reason)
+        entry = Entry(caller, method, Outcome.REFUSED, stated=stated, reason=error.reason)
         key = (caller.identity, method, error.reason)
         with self._mutex:
             minute = self._minutes.get(key)

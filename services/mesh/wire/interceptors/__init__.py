@@ -78,7 +78,10 @@ class Interceptors(grpc.ServerInterceptor):
             call = Call(method, context)
             with self._errors(call), self._telemetry(call):
                 self._admit(call, request)
-                yield from behaviour(request, call.as_context())
+                call.progressed()
+                for response in behaviour(request, call.as_context()):
+                    yield response
+                    call.progressed()
 
         return stream
 
@@ -95,6 +98,7 @@ class Interceptors(grpc.ServerInterceptor):
         return sending
 
     def _admit(self, call: Call, request: Message) -> None:
+        call.request = request
         call.recheck = lambda: self._pass(self._standing, call, request)
         self._pass(self._guards, call, request)
 

@@ -34,8 +34,7 @@ class CallerGuard:
 
     def __call__(self, call: Call, request: Message) -> None:
         """Set the call's leaf and caller. Raises CertificateMissing and what `identify` raises."""
-        if call.leaf is None:
-            call.leaf = self._leaf(call)
+        call.leaf = self._leaf(call)
         call.caller = identify(call.leaf, self._environment, self._policy(), self._clock.now())
 
     def _leaf(self, call: Call) -> Leaf:

@@ -11,13 +11,14 @@ from grpc_status import rpc_status
 from services.mesh.core.caller import Caller
 from services.mesh.core.errors import Internal, Kind, MeshError
 from services.mesh.core.messages import LANGUAGES, sentence
+from services.mesh.core.rights import Access
 from services.mesh.wire.call import Call
 
 DOMAIN = "npd"
 # Faults of the mesh itself are logged, not recorded: they refuse nobody anything.
 _FAULTS = {Kind.INTERNAL, Kind.UNAVAILABLE, Kind.DEADLINE_EXCEEDED}
 
-RecordRefusal = Callable[[Caller, str, MeshError], None]
+RecordRefusal = Callable[[Caller, str, MeshError, Access | None], None]
 
 
 class Errors:
@@ -47,7 +48,7 @@ class _ErrorsFrame:
             return
         refusal = error if isinstance(error, MeshError) else Internal(request_id=self._call.request_id)
         if self._call.caller is not None and refusal.kind not in _FAULTS:
-            self._record(self._call.caller, self._call.method, refusal)
+            self._record(self._call.caller, self._call.method, refusal, self._call.stated_access)
         self._call.context.abort_with_status(rpc_status.to_status(status_of(refusal, self._call.request_id)))
 
 

@@ -35,6 +35,12 @@ class _TelemetryFrame:
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
+        self._call.progressed = self._progressed
+
+    def _progressed(self) -> None:
+        """A stream was admitted, or delivered something: its caller is in contact, long before the stream ends."""
+        if self._call.caller is not None:
+            self._note_contact(self._call.caller, True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

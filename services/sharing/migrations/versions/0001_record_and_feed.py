@@ -82,6 +82,9 @@ def upgrade() -> None:
         sa.Column("event_id", sa.Text, primary_key=True),
         sa.Column("content_hash", sa.LargeBinary, nullable=False),
         sa.Column("subject_id", sa.Uuid),
+        sa.Column("agreement_id", sa.Text),
+        sa.Column("case_reference", sa.Text),
+        sa.Column("officer_id", sa.Text),
         _instant("record_time"),
     )
     op.create_table(

@@ -156,7 +156,7 @@ class LogEntry(_message.Message):
 
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
-        """Ground of the request as the caller stated it."""
+        """Ground of the request: confirmed by the policy, or for a refusal as the caller stated it."""
 
     @_builtins.property
     def subject(self) -> Global___SubjectPseudonym:

@@ -71,7 +71,7 @@ class Change(_message.Message):
     change_id: _builtins.str
     """Id of the change (UUID); the same change has the same id wherever it is seen."""
     pin: _builtins.str
-    """PIN at the time of the change."""
+    """PIN at the time of the change: mode CHANGES names the person by it, also where the mask does not grant the field."""
     source: _builtins.str
     """The source that caused the change."""
     @_builtins.property

@@ -84,7 +84,8 @@ class ContributionItem(_message.Message):
     @_builtins.property
     def update_mask(self) -> _field_mask_pb2.FieldMask:
         """Required. Top-level paths of Person that the item tells. A named path that is not set in `person` says that the source
-        holds no value any more. For a field with items (item_key) the items listed are told, the others stay.
+        holds no value any more. For a field with items (item_key) the items listed are told and the others stay; named
+        without any item, all items that this source told are taken back.
         """
 
     @_builtins.property

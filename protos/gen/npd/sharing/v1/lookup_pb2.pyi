@@ -41,7 +41,9 @@ class StatedIdentity(_message.Message):
     """
     @_builtins.property
     def birth_date(self) -> _date_pb2.Date:
-        """Required. Birth date, compared at the coarser precision of the two; year required."""
+        """Required. Birth date, year required, as precise as the record has it or more: of a person whose record knows only the
+        year, the year is compared; stating less than the record knows does not match.
+        """
 
     def __init__(
         self,

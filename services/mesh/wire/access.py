@@ -1,0 +1,56 @@
+"""The ground of a request on the wire: npd.common.v1.AccessContext, the same in every request about a person."""
+
+import re
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from npd.common.v1 import access_pb2
+from services.mesh.core.errors import InvalidField
+from services.mesh.core.rights import Access
+
+_CASE = re.compile(r"[A-Za-z0-9._/:-]{3,64}", re.ASCII)
+_OFFICER = re.compile(r"[!-~]{1,64}", re.ASCII)
+_PIN_LIKE = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
+
+
+def access_from_wire(wire: access_pb2.AccessContext) -> Access:
+    """The ground of a request. Raises InvalidField for an id or reference that is malformed, or reads like a PIN."""
+    return Access(
+        agreement_id=uuid_from_wire(wire.agreement_id, "access.agreement_id"),
+        case_reference=_case_reference(wire.case_reference),
+        officer_id=_officer_id(wire.officer_id),
+    )
+
+
+def stated_access(request: Message) -> Access | None:
+    """The ground that a request states, confirmed by nobody; None if it states none, or one that is malformed."""
+    wire = getattr(request, "access", None)
+    if not isinstance(wire, access_pb2.AccessContext):
+        return None
+    try:
+        return access_from_wire(wire)
+    except InvalidField:
+        return None
+
+
+def uuid_from_wire(value: str, field: str) -> str:
+    """A UUID in its canonical form. Raises InvalidField."""
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise InvalidField(field, "must be a UUID") from None
+
+
+def _case_reference(value: str) -> str:
+    if not _CASE.fullmatch(value):
+        raise InvalidField("access.case_reference", "must be 3 to 64 letters, digits and . _ / : -")
+    if _PIN_LIKE.search(value):
+        raise InvalidField("access.case_reference", "names a file, never a person: it must not hold a PIN")
+    return value
+
+
+def _officer_id(value: str) -> str:
+    if not _OFFICER.fullmatch(value) or _PIN_LIKE.search(value):
+        raise InvalidField("access.officer_id", "must be 1 to 64 visible ASCII characters, and no PIN")
+    return value
