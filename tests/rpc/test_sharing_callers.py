@@ -103,7 +103,9 @@ class Party:
     def entry(
         self, request: type[Message], outcome: Any, mode: "AccessMode.ValueType", *paths: str, **more: Any
     ) -> LogEntry:
-        """The entry that a call under the agreement must leave, as `bare` shows it."""
+        """The entry that a call under the agreement must leave, as `bare` shows it. A change names its person by PIN."""
+        if mode == AccessMode.ACCESS_MODE_CHANGES and outcome == DISCLOSED:
+            paths = tuple(sorted({"pin", *paths}))
         expected = LogEntry(
             caller=self.identity,
             method=METHODS[request.DESCRIPTOR.full_name],

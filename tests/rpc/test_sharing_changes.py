@@ -97,7 +97,7 @@ def test_change_carries_granted_paths_alone_and_leaves_an_entry(scene: Scene, ta
     assert change.event_time.ToDatetime() == (scene.clock.now() - timedelta(hours=1)).replace(tzinfo=None)
     assert change.record_time.ToDatetime() == scene.clock.now().replace(tzinfo=None)
     [entry] = entries
-    assert bare(entry) == tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "marital_status")
+    assert bare(entry) == tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "marital_status", "pin")
     assert change.receipt.leaf_hash == merkle.leaf_hash(entry.SerializeToString())
     require_no_value(entry, person)
 
@@ -132,7 +132,7 @@ def test_withdrawn_value_is_a_change_to_nothing(scene: Scene, tax: Party, regist
     with scene.recording() as entries:
         [change] = pull_until(tax, start, now(scene))
     assert (list(change.changed_paths), change.citizen) == (["marital_status"], Person())
-    assert [list(entry.paths) for entry in entries] == [["marital_status"]]
+    assert [list(entry.paths) for entry in entries] == [["marital_status", "pin"]]
 
 
 def test_word_that_changes_nothing_is_no_change(scene: Scene, tax: Party, registrar: Party) -> None:
@@ -189,8 +189,8 @@ def test_followers_see_the_same_change_each_with_his_own_fields(scene: Scene, ta
     assert [change.citizen for change in seen] == [SINGLE, Person(phone="+84000000007")]
     assert seen[0].change_id == seen[1].change_id
     assert [(entry.caller, list(entry.paths)) for entry in entries] == [
-        (tax.identity, ["marital_status"]),
-        (health.identity, ["phone"]),
+        (tax.identity, ["marital_status", "pin"]),
+        (health.identity, ["phone", "pin"]),
     ]
     assert entries[0].subject == entries[1].subject
 
@@ -244,4 +244,5 @@ def test_cursor_of_an_earlier_incarnation_is_refused_with_a_place_to_resume_from
     tell(scene, scene.identity, person, SINGLE, "marital_status")
     with scene.recording() as entries:
         assert [change.citizen for change in pull_until(tax, resume, now(scene))] == [SINGLE]
-    assert [bare(entry) for entry in entries] == [tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "marital_status")]
+    expected = tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "marital_status", "pin")
+    assert [bare(entry) for entry in entries] == [expected]

@@ -101,16 +101,17 @@ def test_of_equal_sources_the_first_keeps_its_word(scene: Scene, tax: Party, med
     assert held(scene, tax, person, "blood_type") == (O_NEGATIVE, [], ["moh/medical"])
 
 
-def test_withdrawn_value_leaves_the_field_to_the_next_source(
+def test_withdrawal_by_the_source_of_the_value_leaves_none(
     scene: Scene, tax: Party, medical: Party, blood_bank: Party
 ) -> None:
     person = scene.citizen(blood_type=None)
     disputed(medical, scene.news(person, A_POSITIVE, "blood_type"))
     disputed(blood_bank, scene.news(person, O_NEGATIVE, "blood_type"))
     scene.clock.go_on(timedelta(seconds=1))
-    disputed(medical, scene.news(person, Person(), "blood_type"))
-    value, _, sources = held(scene, tax, person, "blood_type")
-    assert (value, sources) == (O_NEGATIVE, ["moh/blood-bank"])
+    assert disputed(medical, scene.news(person, Person(), "blood_type")) == []
+    assert held(scene, tax, person, "blood_type") == (Person(), [], [])
+    assert disputed(blood_bank, scene.news(person, O_NEGATIVE, "blood_type")) == ["blood_type"]
+    assert held(scene, tax, person, "blood_type") == (Person(), ["blood_type"], [])
 
 
 def test_late_word_of_an_earlier_event_does_not_outlive_a_newer_one(scene: Scene, tax: Party, medical: Party) -> None:

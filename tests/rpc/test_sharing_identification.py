@@ -83,13 +83,15 @@ def test_mismatch_does_not_say_which_part(scene: Scene, tax: Party, person: Pers
         (Date(year=1950), Date(year=1951), False),
         (Date(year=1950, month=5), Date(year=1950, month=5, day=17), True),
         (Date(year=1950, month=5), Date(year=1950, month=6, day=17), False),
-        (BORN, Date(year=1990), True),
-        (BORN, Date(year=1990, month=5), True),
-        (BORN, Date(year=1990, month=4), False),
+        (BORN, BORN, True),
+        (BORN, Date(year=1990), False),
+        (BORN, Date(year=1990, month=5), False),
+        (Date(year=1990, month=5), Date(year=1990, month=5), True),
+        (Date(year=1990, month=5), Date(year=1990), False),
         (None, Date(year=1990), False),
     ],
 )
-def test_birth_dates_are_compared_at_the_coarser_precision(
+def test_birth_date_must_say_as_much_as_the_record_and_is_compared_as_far_as_that(
     scene: Scene, tax: Party, recorded: Date | None, claimed: Date, matches: bool
 ) -> None:
     person = scene.citizen(birth_date=recorded)

@@ -108,7 +108,7 @@ def test_changes_wait_until_they_can_be_recorded(scene: Scene, tax: Party) -> No
             unavailable(tax.changes.PullChanges, PullChangesRequest(access=tax.access, cursor=start))
         answer = tax.changes.PullChanges(PullChangesRequest(access=tax.access, cursor=start))
     assert [change.pin for change in answer.changes] == [person.pin], "the cursor has not moved"
-    assert [bare(entry) for entry in entries] == [tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "sex")]
+    assert [bare(entry) for entry in entries] == [tax.entry(PullChangesRequest, DISCLOSED, CHANGES, "pin", "sex")]
 
 
 def test_mismatch_that_cannot_be_recorded_is_not_told_either(scene: Scene, tax: Party) -> None:

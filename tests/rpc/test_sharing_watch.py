@@ -111,9 +111,8 @@ def test_changes_come_as_they_happen_each_with_an_entry(scene: Scene, tax: Party
         positions = [change.position for change in stream.changes]
         assert positions == sorted(set(positions))
         assert stream.cursor.position == positions[-1]
-    assert [bare(entry) for entry in entries] == [
-        tax.entry(WatchChangesRequest, DISCLOSED, CHANGES, "marital_status")
-    ] * 3
+    expected = tax.entry(WatchChangesRequest, DISCLOSED, CHANGES, "marital_status", "pin")
+    assert [bare(entry) for entry in entries] == [expected] * 3
     leaves = {merkle.leaf_hash(entry.SerializeToString()) for entry in entries}
     assert {change.receipt.leaf_hash for change in stream.changes} == leaves
     for entry, person in zip(entries, sorted(people, key=lambda one: _order(stream, one)), strict=True):

@@ -51,8 +51,8 @@ def resolve(assertions: Sequence[Assertion], definition: FieldDefinition | None)
 
     1. Of each source only its latest word counts: by the event's time, then by the order of recording.
     2. The value is that of the most authoritative source, also if that says that there is none any more; of equals, of
-       the one that told first. So a source may correct or withdraw what it said, a higher authority may correct others,
-       and nobody else overwrites anything.
+       the one that told first of those that tell a value. So a source may correct or withdraw what it said, a higher
+       authority may correct others, and nobody else overwrites anything.
     3. Every other source whose latest word differs, after normalisation, is a discrepancy - unless its word is of an
        earlier event than the value's: then it is no contradiction, only overtaken.
     """
@@ -64,7 +64,10 @@ def resolve(assertions: Sequence[Assertion], definition: FieldDefinition | None)
     authority = definition.authority if definition else ()
     if not latest:
         return Resolution(None, ())
-    current = min(latest.values(), key=lambda one: (_rank(one.source, authority), first[one.source]))  # (2)
+    current = min(  # (2)
+        latest.values(),
+        key=lambda one: (_rank(one.source, authority), one.value is None, first[one.source]),
+    )
     discrepancies = tuple(  # (3)
         Discrepancy(assertion.path, assertion.item_key, assertion.source, kind)
         for assertion in latest.values()
