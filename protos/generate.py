@@ -1,7 +1,7 @@
 """Generate the stubs of the contract, or check that the checked-in ones are those of the contract.
 
-Runs in an environment of its own (codegen.lock): the oldest toolchain whose output runs on every runtime that ministries
-are promised. Needs nothing of this project installed.
+Runs in an environment of its own (codegen.lock): the oldest toolchain whose output runs on every runtime that we
+promise to ministries. Needs nothing of this project installed.
 """
 
 import argparse
@@ -58,7 +58,9 @@ def main() -> None:
         if options.check:
             differing = stubs(fresh) ^ stubs(options.target)
             common = sorted(stubs(fresh) & stubs(options.target))
-            differing |= {path for path in common if not filecmp.cmp(fresh / path, options.target / path, shallow=False)}
+            differing |= {
+                path for path in common if not filecmp.cmp(fresh / path, options.target / path, shallow=False)
+            }
             if differing:
                 sys.exit("Not fresh, run `make protos`: " + ", ".join(sorted(map(str, differing))))
             return

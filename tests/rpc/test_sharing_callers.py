@@ -103,7 +103,7 @@ class Party:
     def entry(
         self, request: type[Message], outcome: Any, mode: "AccessMode.ValueType", *paths: str, **more: Any
     ) -> LogEntry:
-        """The entry that a call under the agreement must leave, as `bare` shows it. A change names its person by PIN."""
+        """The entry that a call under the agreement must leave, as `bare` shows it; a change names by PIN."""
         if mode == AccessMode.ACCESS_MODE_CHANGES and outcome == DISCLOSED:
             paths = tuple(sorted({"pin", *paths}))
         expected = LogEntry(

@@ -71,7 +71,7 @@ Global___AccessMode: _TypeAlias = AccessMode  # noqa: Y015
 
 @_typing.final
 class AccessContext(_message.Message):
-    """The ground on which a call about a person stands. Written to the disclosure log."""
+    """The ground on which a call about a person stands. Written to the disclosure log; for a contribution, beside it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
