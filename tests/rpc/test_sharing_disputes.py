@@ -101,17 +101,26 @@ def test_of_equal_sources_the_first_keeps_its_word(scene: Scene, tax: Party, med
     assert held(scene, tax, person, "blood_type") == (O_NEGATIVE, [], ["moh/medical"])
 
 
-def test_withdrawal_by_the_source_of_the_value_leaves_none(
+def test_value_that_its_source_withdraws_is_left_to_an_equal_one(
     scene: Scene, tax: Party, medical: Party, blood_bank: Party
 ) -> None:
     person = scene.citizen(blood_type=None)
     disputed(medical, scene.news(person, A_POSITIVE, "blood_type"))
     disputed(blood_bank, scene.news(person, O_NEGATIVE, "blood_type"))
     scene.clock.go_on(timedelta(seconds=1))
-    assert disputed(medical, scene.news(person, Person(), "blood_type")) == []
-    assert held(scene, tax, person, "blood_type") == (Person(), [], [])
-    assert disputed(blood_bank, scene.news(person, O_NEGATIVE, "blood_type")) == ["blood_type"]
-    assert held(scene, tax, person, "blood_type") == (Person(), ["blood_type"], [])
+    disputed(medical, scene.news(person, Person(), "blood_type"))
+    value, _, sources = held(scene, tax, person, "blood_type")
+    assert (value, sources) == (O_NEGATIVE, ["moh/blood-bank"])
+
+
+def test_value_that_a_higher_authority_withdraws_is_nobody_elses(scene: Scene, tax: Party, medical: Party) -> None:
+    person = scene.citizen(marital_status=None)
+    disputed(medical, scene.news(person, SINGLE, "marital_status"))
+    disputed(scene.civil_status, scene.news(person, MARRIED, "marital_status"))
+    scene.clock.go_on(timedelta(seconds=1))
+    assert disputed(scene.civil_status, scene.news(person, Person(), "marital_status")) == []
+    assert held(scene, tax, person, "marital_status") == (Person(), [], [])
+    assert disputed(medical, scene.news(person, SINGLE, "marital_status")) == ["marital_status"]
 
 
 def test_late_word_of_an_earlier_event_does_not_outlive_a_newer_one(scene: Scene, tax: Party, medical: Party) -> None:

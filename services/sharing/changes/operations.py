@@ -51,7 +51,8 @@ class Following:
         ground = self.require_right(caller, access)  # (1)
         policy, feed = self._policy(), self._reader.extent(cursor)
         position = feed.oldest if cursor is None else feed.require(cursor)
-        changes = _within_bytes(self._reader.after(position, limit))
+        until_head = feed.head - position  # positions are dense; the reader may have read on meanwhile
+        changes = _within_bytes(self._reader.after(position, min(limit, until_head)))
         granted = policy.usable_paths(
             policy.agreements[access.agreement_id], Mode.CHANGES, legal_date(self._clock.now())
         )
