@@ -1,6 +1,6 @@
 """A room's own certificate and the bundle by which it judges callers, taken anew when the files' contents change."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -46,8 +46,11 @@ class ServerCredentials:
         """
         return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, True)
 
-    def run(self, stopping: Stopping, poll: timedelta) -> None:
-        """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped."""
+    def run(self, stopping: Stopping, poll: timedelta, taken: Callable[[], None]) -> None:
+        """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped.
+
+        `taken` is called after new files came into use: open streams look whether their caller's root still stands.
+        """
         refused = b""
         while not stopping.wait(poll.total_seconds()):
             digest = b"unreadable"
@@ -58,6 +61,7 @@ class ServerCredentials:
                     continue
                 self._use(Credentials.of(files))
                 log.info("certificate files taken", expire_time=self._credentials.expire_time.isoformat())
+                taken()
             except CredentialsError as error:
                 if digest != refused:
                     CREDENTIALS_REFUSED.inc()

@@ -178,7 +178,9 @@ class Serving:
         source = composition.policy_source or registry_source(house.registry_channel())
         report = composition.report or registry_report(house.registry_channel())
         self._background = [
-            Background("credentials", partial(house.credentials.run, poll=settings.credentials_poll)),
+            Background(
+                "credentials", partial(house.credentials.run, poll=settings.credentials_poll, taken=house.streams.wake)
+            ),
             Background("policy", PolicyFollower(house.keeper, source).run),
             Background("streams", house.streams.run),
             Background("log", house.log_sequencer.run),

@@ -59,8 +59,8 @@ class Feed:
     def require(self, cursor: Cursor) -> int:
         """The position of a cursor. Raises CursorOutdated with a place to resume from, CursorOutOfRange."""
         if cursor.incarnation != self.incarnation:
-            resume = min(max(cursor.position, self.oldest), self.head)
-            raise CursorOutdated(incarnation=self.incarnation, position=resume)
+            # a restored feed gives positions anew, so what stood at the old cursor says nothing: begin with the oldest
+            raise CursorOutdated(incarnation=self.incarnation, position=self.oldest)
         if not self.oldest <= cursor.position <= self.head:
             raise CursorOutOfRange(incarnation=self.incarnation, oldest=self.oldest, head=self.head)
         return cursor.position

@@ -19,6 +19,7 @@ class Difference(Enum):
     SUBSTANCE = "SUBSTANCE"
 
 
+_NOT_COMPARED = {"as_of_date"}  # when an address was confirmed does not make it another address
 _WEIGHT = {Difference.DIACRITICS: 1, Difference.FORMAT: 2, Difference.SUBSTANCE: 3}
 
 
@@ -44,6 +45,8 @@ def _between(one: Any, other: Any) -> Difference | None:
     if hasattr(one, "__len__"):
         if len(one) != len(other):
             return Difference.SUBSTANCE
+        if all(isinstance(text_of_one, str) for text_of_one in one):  # nationalities have no order
+            one, other = sorted(one), sorted(other)
         return _worst([_between(mine, others) for mine, others in zip(one, other, strict=True)])
     return None if one == other else Difference.SUBSTANCE
 
@@ -51,6 +54,8 @@ def _between(one: Any, other: Any) -> Difference | None:
 def _between_messages(one: Message, other: Message) -> Difference | None:
     found: list[Difference | None] = []
     for field in one.DESCRIPTOR.fields:
+        if field.name in _NOT_COMPARED:
+            continue
         if field.has_presence and not field.is_repeated and one.HasField(field.name) != other.HasField(field.name):
             found.append(Difference.SUBSTANCE)
         else:
