@@ -264,7 +264,7 @@ def test_a_plain_client_receives_a_change_on_watch(up: Up, tax: grpc.Channel) ->
     reader.join(10)
     assert list(change.changed_paths) == ["permanent_residence"]
     assert change.citizen == moved
-    assert [list(seen.entry.paths) for seen in usage_of(up, "PLAIN-3")] == [["permanent_residence"]]
+    assert [list(seen.entry.paths) for seen in usage_of(up, "PLAIN-3")] == [["permanent_residence", "pin"]]
 
 
 def test_a_second_start_of_the_same_directory_is_refused_while_the_first_is_up(up: Up) -> None:
