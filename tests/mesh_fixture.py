@@ -158,7 +158,7 @@ class Running:
         """Close the channels, then end the room as SIGTERM would."""
         for channel in self._channels.values():
             channel.close()
-        self.serving.close(Stopping())
+        self.serving.close()
 
 
 class Stage:

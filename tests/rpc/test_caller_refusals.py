@@ -12,7 +12,6 @@ from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
 from npd.common.v1.evidence_pb2 import Outcome
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind, agency_uri
-from services.mesh.core.background import Stopping
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import ENVIRONMENT, Running, Stage, refused
 
@@ -59,7 +58,7 @@ def test_ten_refusals_a_minute_are_listed_and_the_others_counted(sharing: Runnin
     for _ in range(13):
         assert refused_call(sharing, "ghost/core").reason == "SYSTEM_UNKNOWN"
     assert refused_call(sharing, "ghost/other").reason == "SYSTEM_UNKNOWN"
-    sharing.serving.close(Stopping())
+    sharing.serving.close()
     entries = sharing.entries()
     facts = {(entry.method, entry.outcome, entry.reason) for entry in entries}
     assert facts == {(CHECKPOINT, Outcome.OUTCOME_REFUSED, "SYSTEM_UNKNOWN")}

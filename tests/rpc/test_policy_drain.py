@@ -19,7 +19,6 @@ from npd.sharing.v1 import change_pb2, change_pb2_grpc, lookup_pb2, lookup_pb2_g
 from npd_client import merkle
 from npd_client.errors import Unreachable, refusal_of
 from npd_pki.identity import Kind
-from services.mesh.core.background import Stopping
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Desk, Running, Stage, wait_until
 
@@ -70,7 +69,7 @@ def test_a_room_ends_gracefully(stage: Stage, access: AccessContext) -> None:
         blocker.execute(text("LOCK TABLE pins IN ACCESS EXCLUSIVE MODE"))
         in_flight = lookup_pb2_grpc.LookupServiceStub(channel).GetCitizen.future(request, timeout=30)
         wait_until(lambda: is_blocked(room))
-        closing = threading.Thread(target=room.serving.close, args=[Stopping()])
+        closing = threading.Thread(target=room.serving.close)
         closing.start()
         assert next(health).status == NOT_SERVING
         health.cancel()  # gRPC's health service does not end a watch by itself, and would be waited for

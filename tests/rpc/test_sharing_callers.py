@@ -100,13 +100,11 @@ class Party:
         """What becomes of each item."""
         return self.contribution.Contribute(self.tells(*items)).results
 
-    def entry(
-        self, request: type[Message], outcome: Any, mode: "AccessMode.ValueType", *paths: str, **more: Any
-    ) -> LogEntry:
+    def entry(self, request: type[Message], outcome: Any, mode: "AccessMode.ValueType", *paths: str) -> LogEntry:
         """The entry that a call under the agreement must leave, as `bare` shows it; a change names by PIN."""
         if mode == AccessMode.ACCESS_MODE_CHANGES and outcome == DISCLOSED:
             paths = tuple(sorted({"pin", *paths}))
-        expected = LogEntry(
+        return LogEntry(
             caller=self.identity,
             method=METHODS[request.DESCRIPTOR.full_name],
             outcome=outcome,
@@ -118,8 +116,6 @@ class Party:
             provision="D70/2024.9",
             paths=paths,
         )
-        expected.MergeFrom(LogEntry(**more))
-        return expected
 
 
 class Scene:

@@ -196,7 +196,7 @@ def test_followers_see_the_same_change_each_with_his_own_fields(scene: Scene, ta
 
 
 def test_change_names_the_pin_of_its_time(scene: Scene, tax: Party) -> None:
-    start, person = now(scene), scene.citizen()
+    start, person = now(scene), scene.citizen(marital_status=None)
     new = scene.birth().person.pin
     tell(scene, scene.identity, person, Person(pin=new, marital_status=SINGLE.marital_status), "pin", "marital_status")
     tell(scene, scene.identity, person, MARRIED, "marital_status")

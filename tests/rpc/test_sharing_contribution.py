@@ -110,6 +110,18 @@ def test_held_items_are_applied_in_order_when_the_pin_is_minted(scene: Scene, ta
     assert [result.status for result in medical.contribute(blood)] == [DUPLICATE]
 
 
+def test_held_items_of_one_call_keep_its_order(scene: Scene, tax: Party, medical: Party) -> None:
+    born = scene.birth(phone=None)
+    items = [scene.news(born.person, Person(phone=f"+8400000001{digit}"), "phone") for digit in range(5)]
+    for place, item in enumerate(items):
+        item.event_id = f"{5 - place}-{item.event_id}"
+    assert [result.status for result in medical.contribute(*items)] == [HELD] * 5
+    scene.identity.contribute(born)
+    with scene.recording() as entries:
+        assert tax.get_citizen(born.person, "phone").citizen == Person(phone="+84000000014")
+    assert [entry.outcome for entry in entries] == [DISCLOSED]
+
+
 def test_agency_writes_only_what_its_agreement_grants(scene: Scene, medical: Party) -> None:
     person = scene.citizen()
     items = [

@@ -27,7 +27,7 @@ from tests.rpc.test_sharing_callers import (
     require_no_value,
 )
 
-LIFETIME = 4.0
+LIFETIME = 3.0
 SLOTS = 2
 SINGLE = Person(marital_status=person_pb2.MARITAL_STATUS_SINGLE)
 

@@ -214,7 +214,7 @@ class Serving:
         self._opened.set()
         log.info("serving", port=self.port, policy_revision=self.house.keeper.current.revision)
 
-    def close(self, stopping: Stopping) -> None:
+    def close(self) -> None:
         """End gracefully: NOT_SERVING, the drain delay, streams with their cursor, calls in flight, background work."""
         self._opened.clear()
         self._server.set_serving(False)
@@ -310,7 +310,7 @@ def serve(room: Room) -> None:
     serving = Serving(House(room, config.load(room.settings)))
     serving.open(stopping)
     stopping.wait()
-    serving.close(stopping)
+    serving.close()
 
 
 def private_key(path: Path) -> Ed25519PrivateKey:

@@ -121,8 +121,8 @@ class _Batch:
         tx.records.add_pins(sorted((pin, subject.subject_id) for pin, subject in self._new_pins))
         told = [subject for subject in self._subjects.values() if subject.told]
         tx.records.save(sorted(told, key=lambda subject: subject.subject_id), now)
-        self._taken.sort(key=lambda one: one[0].event_id)
-        taken = [(item, subject.subject_id if subject else None) for item, subject in self._taken]
+        in_order = sorted(self._taken, key=lambda one: one[0].event_id)
+        taken = [(item, subject.subject_id if subject else None) for item, subject in in_order]
         tx.contributions.add(self._right.source, self._access, taken, now)
         tx.contributions.hold(self._right.source, [item for item, subject in self._taken if subject is None], now)
         tx.changes.put(self._changes)

@@ -1,7 +1,7 @@
 """SQL of contributions: which events were taken in, and which items wait."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 from zlib import crc32
 
@@ -65,16 +65,16 @@ class Contributions:
         self._connection.execute(select(getattr(func, function)(_MINTING, bucket)))
 
     def hold(self, source: str, items: Sequence[Item], at: datetime) -> None:
-        """Keep items until their PIN is known."""
+        """Keep items until their PIN is known; those of one call by a microsecond apart, which keeps their order."""
         rows = [
             {
                 "pin": item.pin,
                 "source": source,
                 "event_id": item.event_id,
                 "item": to_stored(item, Item),
-                "record_time": at,
+                "record_time": at + timedelta(microseconds=nth),
             }
-            for item in items
+            for nth, item in enumerate(items)
         ]
         if rows:
             self._connection.execute(HELD.insert(), rows)
