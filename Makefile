@@ -33,7 +33,7 @@ lint: $(READY) fresh  ## ruff, mypy strict, buf, import-linter, generated code f
 	@$(BIN)/lint-imports
 
 test: lint  ## lint and all tests
-	@$(BIN)/pytest -n 2 --dist loadgroup
+	@$(BIN)/pytest -n 2 --dist loadfile
 
 bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
 	@$(BIN)/python -m tests.bench.lookup

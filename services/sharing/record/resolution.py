@@ -53,7 +53,7 @@ def resolve(assertions: Sequence[Assertion], definition: FieldDefinition | None)
     2. The value is that of the most authoritative source, also if that says that there is none any more; of equals, of
        the one that told first of those that tell a value. So a source may correct or withdraw what it said, a higher
        authority may correct others, and nobody else overwrites anything.
-    3. Every other source whose latest word differs, after normalisation, is a discrepancy - unless its word is of an
+    3. Every other source that tells another value, after normalisation, is a discrepancy - unless its word is of an
        earlier event than the value's: then it is no contradiction, only overtaken.
     """
     latest: dict[str, Assertion] = {}
@@ -72,6 +72,7 @@ def resolve(assertions: Sequence[Assertion], definition: FieldDefinition | None)
         Discrepancy(assertion.path, assertion.item_key, assertion.source, kind)
         for assertion in latest.values()
         if assertion is not current
+        and assertion.value is not None
         and assertion.event_time >= current.event_time
         and (kind := difference(current.path, current.value, assertion.value))
     )

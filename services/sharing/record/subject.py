@@ -39,7 +39,6 @@ class Subject:
     person: bytes = b""
     disputed: tuple[str, ...] = ()
     assertion_count: int = 0
-    is_new: bool = False
     assertions: list[Assertion] = field(default_factory=list)
     told: list[tuple[Assertion, Telling]] = field(default_factory=list)
     discrepancies: frozenset[Discrepancy] = frozenset()
