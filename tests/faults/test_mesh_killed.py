@@ -29,7 +29,6 @@ from services.local.sample import OPERATORS, TAX
 from services.local.sandbox import Sandbox, a_citizen, stated
 from tests.mesh_fixture import wait_until
 
-pytestmark = pytest.mark.xdist_group("mesh")
 _READERS, _WRITERS = 6, 2
 _numbers = count(10_000)  # citizens whom nobody has contributed yet
 

@@ -27,7 +27,6 @@ from services.local.sample import OPERATORS, TAX
 from services.local.sandbox import Sandbox, a_citizen, stated
 from tests.mesh_fixture import wait_until
 
-pytestmark = pytest.mark.xdist_group("mesh")
 _DEGRADED_AFTER = {"NPD_POLICY_STALE_AFTER": "PT4S"}  # signs of life come every 3 s
 
 

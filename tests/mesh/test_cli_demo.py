@@ -10,8 +10,6 @@ import pytest
 from npd_client.errors import Refusal
 from services.local.story import Story, Unexpected, expect, expect_refusal, until
 
-pytestmark = pytest.mark.xdist_group("mesh")
-
 
 def test_the_demonstration_is_as_told_and_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "services", "demo", "--port", "18001"]

@@ -52,8 +52,6 @@ from services.local.ports import PortBlock
 from services.local.sample import OPERATORS, PORTAL, TAX
 from services.local.sandbox import Sandbox, a_citizen
 
-pytestmark = pytest.mark.xdist_group("mesh")
-
 NEEDS_PROC = pytest.mark.skipif(
     not Path("/proc/self/environ").exists(), reason="needs /proc to see the processes of a mesh"
 )

@@ -59,10 +59,6 @@ class Database(Generic[Unit]):
         with _store_faults(), self._engine.connect() as connection:
             connection.execute(text("SELECT 1"))
 
-    def close(self) -> None:
-        """Close the pooled connections."""
-        self._engine.dispose()
-
 
 class DirectConnection:
     """One psycopg connection outside the pool, in autocommit, for a hot path that has one user at a time.

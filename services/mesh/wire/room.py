@@ -11,7 +11,7 @@ from pathlib import Path
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 import services
@@ -276,8 +276,7 @@ class Serving:
 
     def _store_fault(self) -> str:
         try:
-            with self.house.database(_itself).transaction() as connection:
-                connection.execute(text("SELECT 1"))
+            self._log.require_reachable()
         except StoreUnavailable:
             return "the store does not answer"
         return ""
