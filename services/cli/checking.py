@@ -81,7 +81,7 @@ def _database(room: Room, settings: RoomSettings) -> tuple[Finding, ...]:
     except schema.SchemaOutdated as error:
         return (Finding("database"), Finding("schema", str(error)))
     finally:
-        store.close()
+        engine.dispose()
     heads = ", ".join(f"{package} {schema.head(package)}" for package in room.schema_packages)
     return (Finding("database"), Finding("schema", fact=heads))
 
