@@ -49,6 +49,7 @@ from services.mesh.wire.room import House, Room, Serving
 from services.registry import law, operators
 
 ENVIRONMENT = "test.npd.example"
+NOWHERE = "localhost:1"
 _numbers = itertools.count(1)
 
 
@@ -210,6 +211,12 @@ class Stage:
             operators.record(url, names)
         return url
 
+    def address_of(self, room: str) -> str:
+        """Where a room answers; of one that has not started, where nobody does. The registry itself needs none."""
+        if room in self._rooms:
+            return self._rooms[room].address
+        return NOWHERE if self._rooms else ""
+
     def _told(self, room: Room, url: str) -> dict[str, object]:
         """Settings by name, as far as the room has them."""
         place = self._directory / f"{room.name}-{next(_numbers)}"
@@ -228,7 +235,7 @@ class Stage:
             "policy_public_key_file": self._directory / "policy.pub",
             "policy_directory": place / "policy",
             "policy_key_file": self._directory / "policy.key",
-            "registry_address": self._rooms["registry"].address if self._rooms else "",
+            **{f"{peer}_address": self.address_of(peer) for peer in ("registry", "sharing", "identity")},
             "stop_grace": timedelta(seconds=1),
         }
         return {name: value for name, value in told.items() if name in room.settings.model_fields}

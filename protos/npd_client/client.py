@@ -20,7 +20,7 @@ import grpc
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.date_pb2 import Date
 
-from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1 import evidence_pb2, evidence_pb2_grpc, person_pb2
 from npd.common.v1.access_pb2 import AccessContext
 from npd.registry.v1 import rights_pb2, rights_pb2_grpc
 from npd.sharing.v1 import (
@@ -154,7 +154,7 @@ class Client:
         """
         request = lookup_pb2.GetCitizenRequest(
             access=access,
-            identity=lookup_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
+            identity=person_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
             read_mask=FieldMask(paths=fields),
             include_provenance=include_provenance,
         )
@@ -175,7 +175,7 @@ class Client:
         """Who used this citizen's record, newest first, a page at a time. Raises DateMalformed before it calls."""
         request = usage_pb2.FindUsageRequest(
             access=access,
-            identity=lookup_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
+            identity=person_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
             page_size=page_size,
             page_token=page_token,
         )

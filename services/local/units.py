@@ -10,9 +10,7 @@ from typing import Final
 
 from npd.common.v1 import place_pb2
 from services.local import data
-
-# A list is named by its first day; the one before 2025-07-01 by a day on which it held. (DOMAIN.md 5.4)
-LIST_VERSIONS: Final = ("2024-12-31", "2025-07-01", "2026-04-30")
+from services.mesh.core.places import LIST_VERSIONS, list_version, province_of, units_of
 
 _WARD_TYPES: Final = ("Phường", "Thị trấn")
 _WARD_WEIGHT: Final = 3
@@ -104,12 +102,6 @@ class Land:
         )
 
 
-def list_version(day: date) -> str:
-    """The name of the list that was in force on a day; of the oldest for all days before."""
-    known = [version for version in LIST_VERSIONS if version <= day.isoformat()]
-    return known[-1] if known else LIST_VERSIONS[0]
-
-
 @cache
 def load_land() -> Land:
     """Read the tables once per process; what they hold never changes while it runs."""
@@ -130,45 +122,41 @@ def load_land() -> Land:
         )
         for row in data.rows("ethnic_group_homes.csv")
     )
-    units = tuple(data.rows("admin_units.csv"))
-    former = _former_provinces(units, provinces)
+    former = _former_provinces(provinces)
     streets: list[str] = []
     hamlets: dict[str, list[str]] = defaultdict(list)
     for row in data.rows("address_parts.csv"):
         (streets if row["part"] == "street" else hamlets[row["region"]]).append(row["text"])
     return Land(
         provinces,
-        {version: _unit_list(version, units, former) for version in LIST_VERSIONS},
+        {version: _unit_list(version, former) for version in LIST_VERSIONS},
         groups,
         tuple(streets),
         {region: tuple(texts) for region, texts in hamlets.items()},
     )
 
 
-def _in_list(unit: Mapping[str, str], version: str) -> bool:
-    return unit["valid_from"] <= version and (not unit["valid_to"] or version <= unit["valid_to"])
-
-
-def _former_provinces(units: tuple[dict[str, str], ...], provinces: Mapping[str, Province]) -> dict[str, Province]:
+def _former_provinces(provinces: Mapping[str, Province]) -> dict[str, Province]:
     """The province of 2024 of each commune code: communes kept their code when they merged.
 
     Six codes of 2025 (five islands and Ba Chẽ) were districts without such a code; nobody of ours lives there.
     """
-    old = [unit for unit in units if _in_list(unit, LIST_VERSIONS[0])]
-    above = {unit["code"]: unit["parent_code"] for unit in old if unit["level"] == "DISTRICT"}
-    return {unit["code"]: provinces[above[unit["parent_code"]]] for unit in old if unit["level"] == "COMMUNE"}
+    oldest = LIST_VERSIONS[0]
+    communes = (unit.code for unit in units_of(oldest).values() if unit.level == "COMMUNE")
+    above = ((code, province_of(code, oldest)) for code in communes)
+    return {code: provinces[province.code] for code, province in above if province is not None}
 
 
-def _unit_list(version: str, units: tuple[dict[str, str], ...], former: Mapping[str, Province]) -> UnitList:
+def _unit_list(version: str, former: Mapping[str, Province]) -> UnitList:
     provinces: dict[str, place_pb2.AdminPlace] = {}
     communes: dict[str, list[tuple[Commune, int]]] = defaultdict(list)
-    for unit in units:
-        if unit["level"] != "COMMUNE" or unit["code"] not in former or not _in_list(unit, version):
+    for unit in units_of(version).values():
+        if unit.level != "COMMUNE" or unit.code not in former:
             continue
-        home = former[unit["code"]].code
-        above = home if version == LIST_VERSIONS[0] else unit["parent_code"]
+        home = former[unit.code].code
+        above = home if version == LIST_VERSIONS[0] else unit.parent_code
         provinces.setdefault(home, place_pb2.AdminPlace(unit_code=above, unit_list_version=version))
-        is_ward = unit["full_name"].startswith(_WARD_TYPES)
-        commune = Commune(place_pb2.AdminPlace(unit_code=unit["code"], unit_list_version=version), is_ward)
+        is_ward = unit.full_name.startswith(_WARD_TYPES)
+        commune = Commune(place_pb2.AdminPlace(unit_code=unit.code, unit_list_version=version), is_ward)
         communes[home].append((commune, _WARD_WEIGHT if is_ward else 1))
     return UnitList(version, provinces, {home: data.by_weight(found) for home, found in communes.items()})

@@ -10,9 +10,10 @@ from npd.common.v1 import error_reason_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, revocation_pb2, rights_pb2
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Leaf
+from services.mesh.core.clock import Validity
 from services.mesh.core.contacts import Contact
 from services.mesh.core.errors import InvalidField
-from services.mesh.core.rights import Mode, State, System, Validity
+from services.mesh.core.rights import Mode, State, System
 from services.mesh.wire import paging
 from services.registry import domain, formats
 

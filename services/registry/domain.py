@@ -9,7 +9,7 @@ from typing import TypeAlias
 from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
-from services.mesh.core.clock import CLOCKS_APART
+from services.mesh.core.clock import CLOCKS_APART, Validity
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError
 from services.mesh.core.rights import (
     FieldDefinition,
@@ -20,7 +20,6 @@ from services.mesh.core.rights import (
     PurposeUnknown,
     State,
     System,
-    Validity,
 )
 
 _LONGEST_ECHO = 64

@@ -9,9 +9,10 @@ from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.agreements import Signature
 from services.mesh.core.answers import Answers
+from services.mesh.core.clock import Validity
 from services.mesh.core.db import Database
 from services.mesh.core.evidence.log import Log
-from services.mesh.core.rights import FieldDefinition, Provision, Purpose, State, System, Validity
+from services.mesh.core.rights import FieldDefinition, Provision, Purpose, State, System
 from services.registry.domain import (
     Agency,
     Agreement,

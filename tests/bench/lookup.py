@@ -24,7 +24,8 @@ from rich.table import Table
 
 from npd.common.v1.access_pb2 import AccessContext
 from npd.common.v1.evidence_pb2 import Outcome
-from npd.sharing.v1.lookup_pb2 import GetCitizenRequest, GetCitizenResponse, StatedIdentity
+from npd.common.v1.person_pb2 import StatedIdentity
+from npd.sharing.v1.lookup_pb2 import GetCitizenRequest, GetCitizenResponse
 from npd.sharing.v1.lookup_pb2_grpc import LookupServiceStub
 from npd_client.channel import RotatingChannel
 from services.cli.migration import prepare_store

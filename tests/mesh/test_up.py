@@ -24,6 +24,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from sqlalchemy import create_engine, text
 
+from npd.common.v1 import person_pb2
 from npd.common.v1.access_pb2 import AccessContext
 from npd.common.v1.evidence_pb2 import OUTCOME_DISCLOSED, OUTCOME_REFUSED, LogEntry
 from npd.common.v1.person_pb2 import Person
@@ -145,7 +146,7 @@ def lookup_of(access: AccessContext, *paths: str) -> lookup_pb2.GetCitizenReques
     person = a_citizen().person
     return lookup_pb2.GetCitizenRequest(
         access=access,
-        identity=lookup_pb2.StatedIdentity(
+        identity=person_pb2.StatedIdentity(
             pin=person.pin, full_name=person.full_name.full, birth_date=person.birth_date
         ),
         read_mask=FieldMask(paths=paths),
@@ -155,7 +156,7 @@ def lookup_of(access: AccessContext, *paths: str) -> lookup_pb2.GetCitizenReques
 def usage_of(up: Up, case: str) -> list[usage_pb2.UsageRecord]:
     """What the citizen's own view tells of a case."""
     person = a_citizen().person
-    identity = lookup_pb2.StatedIdentity(pin=person.pin, full_name=person.full_name.full, birth_date=person.birth_date)
+    identity = person_pb2.StatedIdentity(pin=person.pin, full_name=person.full_name.full, birth_date=person.birth_date)
     request = usage_pb2.FindUsageRequest(
         access=ground(up, PORTAL.title, "CN-1", PORTAL.officers[0]), identity=identity, page_size=200
     )

@@ -12,7 +12,7 @@ from google.type.date_pb2 import Date
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import text
 
-from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1 import evidence_pb2, evidence_pb2_grpc, person_pb2
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import Outcome
 from npd.sharing.v1 import change_pb2, change_pb2_grpc, lookup_pb2, lookup_pb2_grpc
@@ -23,7 +23,7 @@ from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Desk, Running, Stage, wait_until
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-NOBODY = lookup_pb2.StatedIdentity(
+NOBODY = person_pb2.StatedIdentity(
     pin="001099000001", full_name="Nguyễn Văn An", birth_date=Date(year=1999, month=1, day=2)
 )
 _BLOCKED = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

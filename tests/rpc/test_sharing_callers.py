@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 from sqlalchemy import text
 
-from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1 import evidence_pb2, evidence_pb2_grpc, person_pb2
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.common.v1.person_pb2 import Person
@@ -217,9 +217,9 @@ class Scene:
             return [tuple(row) for row in found] if found.returns_rows else []
 
 
-def stated(person: Person, name: str = "") -> lookup_pb2.StatedIdentity:
+def stated(person: Person, name: str = "") -> person_pb2.StatedIdentity:
     """A person's identity as a caller states it."""
-    return lookup_pb2.StatedIdentity(
+    return person_pb2.StatedIdentity(
         pin=person.pin, full_name=name or person.full_name.full, birth_date=person.birth_date
     )
 
@@ -267,7 +267,7 @@ def _texts(message: Message) -> Iterator[str]:
 
 
 def _secrets(request: Message) -> list[str]:
-    identity = getattr(request, "identity", lookup_pb2.StatedIdentity())
+    identity = getattr(request, "identity", person_pb2.StatedIdentity())
     access = getattr(request, "access", AccessContext())
     return [identity.pin, identity.full_name, *([access.case_reference] if len(access.case_reference) > 11 else [])]
 
@@ -284,7 +284,7 @@ def scene(stage: Stage, desk: Desk) -> Scene:
 
 def _requests(party: Party) -> dict[str, tuple[Callable[..., Any], Message]]:
     """A request of every method that concerns people, by the kind of caller that may call it."""
-    identity = lookup_pb2.StatedIdentity(pin="901090000001", full_name="Lê An", birth_date=Date(year=1990))
+    identity = person_pb2.StatedIdentity(pin="901090000001", full_name="Lê An", birth_date=Date(year=1990))
     return {
         "GetCitizen": (party.lookup.GetCitizen, party.asks(Person(pin=identity.pin), name="Lê An")),
         "FindUsage": (party.usage.FindUsage, usage_pb2.FindUsageRequest(access=party.access, identity=identity)),

@@ -7,7 +7,7 @@ from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 
-from npd.common.v1 import access_pb2, evidence_pb2
+from npd.common.v1 import access_pb2, evidence_pb2, person_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2
 from npd.sharing.v1 import change_pb2, contribution_pb2, lookup_pb2
 from services.mesh.core.errors import FieldRequired
@@ -18,7 +18,7 @@ ACCESS = access_pb2.AccessContext(agreement_id="a", case_reference="c", officer_
 
 def lookup() -> lookup_pb2.GetCitizenRequest:
     """Every required field, and no other."""
-    identity = lookup_pb2.StatedIdentity(pin="1", full_name="x", birth_date=Date(year=1990))
+    identity = person_pb2.StatedIdentity(pin="1", full_name="x", birth_date=Date(year=1990))
     return lookup_pb2.GetCitizenRequest(access=ACCESS, identity=identity, read_mask=FieldMask(paths=["pin"]))
 
 

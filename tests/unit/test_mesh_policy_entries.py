@@ -15,7 +15,8 @@ from npd.common.v1 import access_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
 from npd_client.agreement import sign_terms
 from npd_pki.identity import Kind
-from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System, Validity
+from services.mesh.core.clock import Validity
+from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire.policy_entries import apply
 from tests.certificates import TestPki
 

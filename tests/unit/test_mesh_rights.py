@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.mesh.core.clock import LEGAL_ZONE, legal_date
+from services.mesh.core.clock import LEGAL_ZONE, Validity, legal_date
 from services.mesh.core.errors import InvalidField, MaskEmpty, MeshError
 from services.mesh.core.rights import (
     Access,
@@ -30,7 +30,6 @@ from services.mesh.core.rights import (
     Purpose,
     PurposeUnknown,
     State,
-    Validity,
     require_paths,
 )
 

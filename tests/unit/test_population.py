@@ -1,8 +1,11 @@
 """The synthetic population: the same for the same seed, without a repeated PIN, and consistent in what it claims."""
 
+import csv
 from collections import Counter
+from collections.abc import Iterator
 from datetime import date, timedelta, timezone
 from functools import cache
+from importlib import resources
 
 import pytest
 from google.type import date_pb2
@@ -10,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2, place_pb2
-from services.local import data, units
+from services.local import data
 from services.local.population import CAPACITY, EARLIEST_DAY, Numbering, Population, SyntheticCitizen
+from services.mesh.core import places
 
 AS_OF = date(2026, 9, 1)
 VIET_NAM = timezone(timedelta(hours=7))
@@ -28,12 +32,18 @@ def sample() -> tuple[SyntheticCitizen, ...]:
     return tuple(Population(seed=7, size=6_000, as_of=AS_OF))
 
 
+def unit_rows() -> Iterator[dict[str, str]]:
+    """The table itself."""
+    with (resources.files(places) / "admin_units.csv").open(encoding="utf-8") as table:
+        yield from csv.DictReader(table)
+
+
 @cache
 def codes_of(version: str) -> frozenset[str]:
     """The codes of one list, read from the table itself."""
     return frozenset(
         row["code"]
-        for row in data.rows("admin_units.csv")
+        for row in unit_rows()
         if row["valid_from"] <= version and (not row["valid_to"] or version <= row["valid_to"])
     )
 
@@ -41,7 +51,7 @@ def codes_of(version: str) -> frozenset[str]:
 @cache
 def old_provinces() -> dict[str, str]:
     """The province code of each province, district and commune of the list of 2024."""
-    parents = {row["code"]: row["parent_code"] for row in data.rows("admin_units.csv") if not row["valid_from"]}
+    parents = {row["code"]: row["parent_code"] for row in unit_rows() if not row["valid_from"]}
 
     def root(code: str) -> str:
         return root(parents[code]) if parents[code] else code
@@ -153,7 +163,7 @@ def test_every_unit_code_is_in_the_list_that_is_named_with_it() -> None:
         for field, place in places_of(citizen.person).items():
             versions[place.unit_list_version] += 1
             assert place.unit_code in codes_of(place.unit_list_version), (field, place)
-    assert set(versions) == set(units.LIST_VERSIONS)
+    assert set(versions) == set(places.LIST_VERSIONS)
 
 
 def test_origins_are_coded_by_the_list_of_the_day_of_registration() -> None:
@@ -161,7 +171,7 @@ def test_origins_are_coded_by_the_list_of_the_day_of_registration() -> None:
         registered_on = citizen.register_time.astimezone(VIET_NAM).date()
         for field in ("place_of_birth", "birth_registration_place", "hometown"):
             place = places_of(citizen.person)[field]
-            assert place.unit_list_version == units.list_version(registered_on)
+            assert place.unit_list_version == places.list_version(registered_on)
 
 
 @settings(max_examples=100)
@@ -171,13 +181,13 @@ def test_addresses_are_coded_by_the_list_of_the_day_they_are_declared(seed: int,
     for address in (person.permanent_residence, person.current_residence):
         declared_on = known_day(address.as_of_date)
         assert declared_on <= as_of
-        assert address.place.unit_list_version == units.list_version(declared_on) == units.list_version(as_of)
+        assert address.place.unit_list_version == places.list_version(declared_on) == places.list_version(as_of)
         assert address.detail_text
 
 
 def test_the_list_changes_on_the_day_it_came_into_force() -> None:
     assert [
-        units.list_version(day)
+        places.list_version(day)
         for day in (date(1960, 1, 1), date(2025, 6, 30), date(2025, 7, 1), date(2026, 4, 29), date(2026, 4, 30))
     ] == ["2024-12-31", "2024-12-31", "2025-07-01", "2025-07-01", "2026-04-30"]
 

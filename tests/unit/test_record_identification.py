@@ -8,15 +8,15 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from services.sharing.record import text
-from services.sharing.record.dates import PartialDate
+from services.mesh.core.person import text
+from services.mesh.core.person.dates import PartialDate
+from services.mesh.core.person.stated import StatedIdentity
 from services.sharing.record.identification import (
     MISMATCHES_A_DAY,
     Claim,
     Finding,
     Found,
     PinClosedToday,
-    StatedIdentity,
     count_mismatches,
     identify,
 )

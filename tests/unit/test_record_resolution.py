@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
-from services.mesh.core.rights import FieldDefinition, Validity
+from services.mesh.core.clock import Validity
+from services.mesh.core.rights import FieldDefinition
 from services.sharing.record.comparison import Difference
 from services.sharing.record.fields import Person
 from services.sharing.record.resolution import (

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
-from services.mesh.core.rights import FieldDefinition, Validity
-from services.sharing.record import text
+from services.mesh.core.clock import Validity
+from services.mesh.core.person import text
+from services.mesh.core.rights import FieldDefinition
 from services.sharing.record.fields import PATHS, Person, merge, values_of
 from services.sharing.record.resolution import resolve_all
 from services.sharing.record.subject import Effect, Subject, Telling, finding_columns

@@ -11,8 +11,9 @@ from npd.common.v1 import access_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, policy_pb2, revocation_pb2, rights_pb2
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid
-from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System, Validity
+from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire import policy_entries
 from services.registry import convert, formats
 from services.registry.domain import (

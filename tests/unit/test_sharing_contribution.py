@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from npd.common.v1 import error_reason_pb2, person_pb2
 from npd.sharing.v1 import contribution_pb2
 from services.mesh.core.caller import Caller, CallerKind
-from services.mesh.core.clock import CLOCKS_APART
+from services.mesh.core.clock import CLOCKS_APART, Validity
 from services.mesh.core.errors import FieldRequired, InvalidField, MaskEmpty, MaskUnknownPath
-from services.mesh.core.rights import FieldDefinition, Policy, Validity
+from services.mesh.core.person.pin import SandboxPin
+from services.mesh.core.rights import FieldDefinition, Policy
 from services.mesh.core.stored import from_stored, to_stored
 from services.sharing.contribution.convert import access_of, items_from_wire, results_to_wire
 from services.sharing.contribution.domain import (
@@ -32,7 +33,6 @@ from services.sharing.contribution.domain import (
     write_right,
 )
 from services.sharing.record.fields import Person, Value
-from services.sharing.record.pin import SandboxPin
 
 NOW = datetime(2026, 3, 14, 8, tzinfo=UTC)
 DAY = date(2026, 3, 14)

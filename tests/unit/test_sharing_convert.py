@@ -15,15 +15,15 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.errors import InvalidField, MaskEmpty, MaskUnknownPath, PageTokenInvalid
 from services.mesh.core.evidence.entry import Outcome, Receipt
 from services.mesh.core.evidence.log import StoredEntry
+from services.mesh.core.person import text
+from services.mesh.core.person.dates import PartialDate
+from services.mesh.core.person.pin import SandboxPin
+from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access
 from services.mesh.wire.access import access_from_wire
+from services.mesh.wire.person import identity_from_wire
 from services.sharing.lookup.convert import disclosure_to_wire, lookup_from_wire
 from services.sharing.lookup.domain import Disclosure, Provenance
-from services.sharing.record import text
-from services.sharing.record.convert import identity_from_wire
-from services.sharing.record.dates import PartialDate
-from services.sharing.record.identification import StatedIdentity
-from services.sharing.record.pin import SandboxPin
 from services.sharing.usage import convert as usage
 from services.sharing.usage.domain import Usage
 
@@ -34,13 +34,13 @@ RECEIPT = Receipt("mesh.test/sharing", b"h" * 32)
 ACCESS = access_pb2.AccessContext(agreement_id=ID, case_reference="HS-2026/17", officer_id="o-1")
 
 
-def identity(**changes: Any) -> lookup_pb2.StatedIdentity:
+def identity(**changes: Any) -> person_pb2.StatedIdentity:
     stated: dict[str, Any] = {
         "pin": "079303012345",
         "full_name": "Trần Thị Hòa",
         "birth_date": Date(year=1990, month=5),
     }
-    return lookup_pb2.StatedIdentity(**(stated | changes))
+    return person_pb2.StatedIdentity(**(stated | changes))
 
 
 def refused_field(call: Any, *arguments: Any, **named: Any) -> str:

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 from sqlalchemy.dialects.postgresql import insert
 
+from services.mesh.core import failpoints
 from services.mesh.core.caller import Caller
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.stored import from_stored, to_stored
@@ -90,3 +91,4 @@ class Answers:
         yield answer
         kept = to_stored(answer.value, shape)
         self._connection.execute(ANSWERS.update().where(*mine).values(answer=kept))
+        failpoints.reach("answer.kept")

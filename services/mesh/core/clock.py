@@ -1,5 +1,6 @@
 """Time: instants in UTC, and the legal day of Viet Nam."""
 
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -8,6 +9,18 @@ CLOCKS_APART = timedelta(minutes=5)
 """How far two parties' clocks may lie apart: what lies no further ahead is not in the future."""
 
 LEGAL_ZONE = ZoneInfo("Asia/Ho_Chi_Minh")
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """A span of legal days, both inclusive; `end` None is open."""
+
+    start: date
+    end: date | None = None
+
+    def covers(self, day: date) -> bool:
+        """Whether the day lies in the span."""
+        return self.start <= day and (self.end is None or day <= self.end)
 
 
 class Clock(Protocol):

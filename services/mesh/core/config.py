@@ -46,11 +46,24 @@ class RoomSettings(BaseSettings):
     drain_delay: timedelta = Field(default=timedelta(seconds=0), description="between NOT_SERVING and the stop")
     stop_grace: timedelta = Field(default=timedelta(seconds=10), description="for calls in flight at the stop")
     credentials_poll: timedelta = Field(default=timedelta(seconds=2), description="how often files are looked at")
+    failpoint_file: Path | None = Field(
+        default=None, description="for fault tests: where this process dies, by name; leave it unset"
+    )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
 
     def database_url(self) -> str:
         """The database URL, from its file."""
         return read_secret(self.database_url_file)
+
+
+class SourceSettings(RoomSettings):
+    """What a source room is told besides: a room that keeps facts of its own and tells the record of them."""
+
+    sharing_address: str = Field(description="host:port of the room sharing")
+    sandbox: bool = Field(default=False, description="whether PINs of the synthetic range exist here")
+    backlog_limit: int = Field(
+        default=1_000_000, ge=1, description="acts are refused while so many messages wait to be handed on"
+    )
 
 
 S = TypeVar("S", bound=RoomSettings)

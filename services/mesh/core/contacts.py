@@ -1,4 +1,7 @@
-"""Whom a room heard of since its last report to the directory: names and times, nothing else."""
+"""What a room reports to the directory: whom it heard of, and how far messages and changes have flowed.
+
+Names, times and counts, nothing else.
+"""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -21,7 +24,43 @@ class Contact:
     success_time: datetime | None
 
 
-Report = Callable[[Sequence[Contact]], None]
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What a room still has to hand on: messages that wait, since when the oldest, and those that are set aside."""
+
+    count: int
+    oldest_time: datetime | None
+    set_aside_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """When the record last took something from a source."""
+
+    name: str
+    contribution_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far a follower is behind: changes that it has not acknowledged as applied, when the oldest was recorded."""
+
+    name: str
+    unapplied_count: int
+    oldest_time: datetime | None
+    rejected_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How far messages and changes have flowed, as far as a room knows: of itself, of sources, of followers."""
+
+    backlog: Backlog | None = None
+    activities: tuple[Activity, ...] = ()
+    lags: tuple[Lag, ...] = ()
+
+
+Report = Callable[[Sequence[Contact], Flow], None]
 
 
 class Contacts:
@@ -42,13 +81,13 @@ class Contacts:
             success_time = now if served else before.success_time if before else None
             self._since_report[caller.name] = Contact(caller.name, now, success_time)
 
-    def run(self, stopping: Stopping, report: Report) -> None:
+    def run(self, stopping: Stopping, report: Report, flow: Callable[[], Flow]) -> None:
         """Report until told to stop. If a report fails its contacts go into the next one, and this raises."""
         while not stopping.wait(_REPORT_EVERY):
             with self._mutex:
                 due, self._since_report = self._since_report, {}
             try:
-                report(list(due.values()))
+                report(list(due.values()), flow())
             except Exception:
                 with self._mutex:
                     for contact in due.values():

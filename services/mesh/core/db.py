@@ -21,6 +21,9 @@ _SESSION = (
 )
 _POOL_TIMEOUT = 5.0
 
+STORE_FAULTS = (OperationalError, InterfaceError, InternalError)
+"""What a statement raises when the store is at fault: its transaction is lost, and may be tried again."""
+
 
 def open_engine(url: str, *, connections: int) -> Engine:
     """An engine of `connections` pooled connections. `url` is `postgresql+psycopg://...`; nothing is dialled yet."""
@@ -42,17 +45,28 @@ def open_engine(url: str, *, connections: int) -> Engine:
 
 
 class Database(Generic[Unit]):
-    """Opens transactions. `unit` makes of a connection what the room's operations work with: its repositories."""
+    """Opens transactions. `unit` makes of a connection what the room's operations work with: its repositories.
 
-    def __init__(self, engine: Engine, unit: Callable[[Connection], Unit]) -> None:
+    `committed` is called with the unit of each transaction that was committed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        unit: Callable[[Connection], Unit],
+        committed: Callable[[Unit], None] = lambda unit: None,
+    ) -> None:
         self._engine = engine
         self._unit = unit
+        self._committed = committed
 
     @contextmanager
     def transaction(self) -> Iterator[Unit]:
         """One transaction: committed when the block ends, rolled back when it raises. Raises StoreUnavailable."""
         with _store_faults(), self._engine.begin() as connection:
-            yield self._unit(connection)
+            unit = self._unit(connection)
+            yield unit
+        self._committed(unit)
 
     def require_reachable(self) -> None:
         """Raises StoreUnavailable unless the store answers."""
@@ -133,7 +147,7 @@ def _store_faults() -> Iterator[None]:
     """Turn faults of the store into StoreUnavailable; a fault of a statement stays what it is."""
     try:
         yield
-    except (OperationalError, InterfaceError, InternalError, PoolTimeout) as error:
+    except (*STORE_FAULTS, PoolTimeout) as error:
         raise StoreUnavailable() from error
     except DBAPIError as error:
         if error.connection_invalidated:

@@ -65,6 +65,17 @@ class StoreUnavailable(MeshError):
     retry_after = timedelta(seconds=1)
 
 
+class PeerUnavailable(MeshError):
+    """A room that this needs does not answer, or not now; `pause` is how long it asked to be left alone."""
+
+    kind, reason = Kind.UNAVAILABLE, "PEER_UNAVAILABLE"
+    retry_after = timedelta(seconds=1)
+
+    def __init__(self, peer: str, pause: timedelta = timedelta()) -> None:
+        super().__init__(peer=peer)
+        self.pause = pause
+
+
 class Overloaded(MeshError):
     """A bounded queue is full."""
 

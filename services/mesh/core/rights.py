@@ -5,7 +5,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from enum import Enum
 
+from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MeshError
+from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 
 NEVER = datetime.min.replace(tzinfo=UTC)
 
@@ -106,6 +108,14 @@ class Mode(Enum):
     EXCHANGE = 7
     CONTRIBUTE = 8
     USAGE = 9
+    REGISTER = 10
+
+
+class Lane(Enum):
+    """Lanes of the feed, with the numbers of npd.common.v1.Lane."""
+
+    VITAL = 1
+    NORMAL = 2
 
 
 class State(Enum):
@@ -118,11 +128,15 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The ground of a request as its caller states it: agreement, case, officer."""
+    """The ground of a request as its caller states it: agreement, case, officer.
+
+    `origin` is the system on whose behalf a room calls, as that room asserts it; it authorises nothing.
+    """
 
     agreement_id: str
     case_reference: str
     officer_id: str
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,18 +147,6 @@ class Ground:
     mode: Mode
     purpose: str
     provision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Validity:
-    """A span of legal days, both inclusive; `end` None is open."""
-
-    start: date
-    end: date | None = None
-
-    def covers(self, day: date) -> bool:
-        """Whether the day lies in the span."""
-        return self.start <= day and (self.end is None or day <= self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +179,18 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class FieldDefinition:
-    """A field of the catalogue: who may write it, in the order of authority, and since when it is one."""
+    """A field of the catalogue: who may write it, in the order of authority, and since when it is one.
+
+    `followers` are the rooms that see its changes, `lane` is where these travel in the feed.
+    """
 
     path: str
     provision: str
     sensitive: bool
     authority: tuple[str, ...]
     validity: Validity
+    followers: frozenset[str] = frozenset()
+    lane: Lane = Lane.NORMAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +229,8 @@ class Policy:
     fields: Mapping[str, FieldDefinition] = field(default_factory=dict)
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     provisions: Mapping[str, Provision] = field(default_factory=dict)
+    clocks: Mapping[str, LegalClock] = field(default_factory=dict)
+    calendars: Mapping[str, WorkingCalendar] = field(default_factory=dict)
 
     def fresh_at(self, issue_time: datetime) -> "Policy":
         """The same policy, confirmed by the registry at a later time."""
@@ -242,6 +251,10 @@ class Policy:
         """Raises OperatorUnknown unless he is on the list."""
         if name not in self.operators:
             raise OperatorUnknown(operator=name)
+
+    def followed_by(self, room: str, day: date) -> frozenset[str]:
+        """The paths of which a room sees the changes."""
+        return frozenset(path for path, definition in self.fields_in_force(day).items() if room in definition.followers)
 
     def field_in_force(self, path: str, day: date) -> FieldDefinition | None:
         """The catalogue's definition of a path on a day."""

@@ -1,6 +1,23 @@
-"""Tables that every room has: answers given, its log, its incarnation."""
+"""Tables that every room has: answers given, its log, incarnation and outbox, its place in the feed, its people and chains."""
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, Index, Integer, LargeBinary, MetaData, Table, Text, func
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    false,
+    func,
+    text,
+)
 
 METADATA = MetaData()
 
@@ -62,4 +79,93 @@ LOG_CHECKPOINTS = Table(
     Column("size", BigInteger, primary_key=True, autoincrement=False),
     Column("note", Text, nullable=False),
     info={"shard_key": ("size",)},
+)
+
+OUTBOX = Table(
+    "outbox",
+    METADATA,
+    Column("outbox_id", BigInteger, Identity(always=True), primary_key=True),
+    Column("message_id", Uuid, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject_id", Uuid, nullable=False, doc="messages of one subject to one peer leave in their order"),
+    Column("payload", LargeBinary, nullable=False),
+    Column("correlation_id", Uuid, nullable=False),
+    Column("causation_id", Uuid, nullable=False),
+    Column("record_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("attempts", Integer, nullable=False, server_default="0", doc="failures of the message itself"),
+    Column("due_time", DateTime(timezone=True), doc="not before; null: at once"),
+    Column("set_aside_time", DateTime(timezone=True), doc="since when it waits for a command"),
+    Column("reason", Text),
+    Column("field", Text),
+    Index("outbox_by_subject", "peer", "subject_id", "outbox_id"),
+    Index("outbox_waiting", "peer", "outbox_id", postgresql_where=text("set_aside_time IS NULL")),
+    info={"shard_key": ("outbox_id",)},
+)
+
+FEED_CURSOR = Table(
+    "feed_cursor",
+    METADATA,
+    Column("feed", Text, primary_key=True),
+    Column("incarnation", BigInteger, nullable=False),
+    Column("position", BigInteger, nullable=False, doc="every change up to here is applied or set aside"),
+    info={"shard_key": ("feed",)},
+)
+
+CHANGES_SET_ASIDE = Table(
+    "changes_set_aside",
+    METADATA,
+    Column("subject_id", Uuid, primary_key=True),
+    Column("change_id", Uuid, primary_key=True),
+    Column("waiting_id", BigInteger, Identity(always=True), nullable=False, doc="their order"),
+    Column("change", LargeBinary, nullable=False, doc="the change as the room keeps it"),
+    Column("correlation_id", Uuid, nullable=False),
+    Column("reason", Text, nullable=False, doc="empty: it only waits behind another of its subject"),
+    Column("field", Text, nullable=False),
+    Column("record_time", DateTime(timezone=True), nullable=False),
+    Column("set_aside_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    Column("attempts", Integer, nullable=False),
+    Column("due", Boolean, nullable=False, server_default=false(), doc="a command wants it tried again"),
+    info={"shard_key": ("subject_id",)},
+)
+
+PEOPLE = Table(
+    "people",
+    METADATA,
+    Column("subject_id", Uuid, primary_key=True),
+    Column("pin", Text, nullable=False),
+    Column("family", Text, nullable=False),
+    Column("middle", Text, nullable=False),
+    Column("given", Text, nullable=False),
+    Column("full_name", Text, nullable=False, doc="empty: not known"),
+    Column("birth_year", SmallInteger, nullable=False, doc="0: not known; so month and day"),
+    Column("birth_month", SmallInteger, nullable=False),
+    Column("birth_day", SmallInteger, nullable=False),
+    Column("sex", SmallInteger, nullable=False, doc="0: not known"),
+    Column("is_deceased", Boolean, nullable=False),
+    info={"shard_key": ("subject_id",)},
+)
+
+PEOPLE_PINS = Table(
+    "people_pins",
+    METADATA,
+    Column("pin", Text, primary_key=True, doc="every number that a person has or had"),
+    Column("subject_id", Uuid, nullable=False),
+    info={"shard_key": ("pin",)},
+)
+
+CHAIN_LINKS = Table(
+    "chain_links",
+    METADATA,
+    Column("correlation_id", Uuid, primary_key=True),
+    Column("link_id", Uuid, primary_key=True),
+    Column("causation_id", Uuid),
+    Column("act", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("agreement_id", Text),
+    Column("case_reference", Text),
+    Column("officer_id", Text),
+    Column("link_time", DateTime(timezone=True), nullable=False),
+    Column("outcome", Text, nullable=False),
+    info={"shard_key": ("correlation_id",)},
 )

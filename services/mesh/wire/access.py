@@ -1,11 +1,14 @@
 """The ground of a request on the wire: npd.common.v1.AccessContext, the same in every request about a person."""
 
 import re
+from dataclasses import replace
 from uuid import UUID
 
 from google.protobuf.message import Message
 
-from npd.common.v1 import access_pb2
+from npd.common.v1 import access_pb2, chain_pb2
+from services.mesh.core.caller import IdentityMalformed, SpiffeId
+from services.mesh.core.chain import Causation
 from services.mesh.core.errors import InvalidField
 from services.mesh.core.rights import Access
 
@@ -15,7 +18,26 @@ _PIN_LIKE = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 
 
 def access_from_wire(wire: access_pb2.AccessContext) -> Access:
-    """The ground of a request. Raises InvalidField for an id or reference that is malformed, or reads like a PIN."""
+    """The ground of a caller's own request.
+
+    Raises InvalidField for an id or reference that is malformed, or reads like a PIN, and for an origin: only rooms act
+    for others.
+    """
+    if wire.origin:
+        raise InvalidField("access.origin", "is for rooms: leave it empty")
+    return _access(wire)
+
+
+def relayed_access_from_wire(wire: access_pb2.AccessContext) -> Access:
+    """The ground of an act that a room tells of, with its origin. Raises InvalidField."""
+    try:
+        SpiffeId.parse(wire.origin)
+    except IdentityMalformed:
+        raise InvalidField("access.origin", "must be the identity of the system whose act it is") from None
+    return replace(_access(wire), origin=wire.origin)
+
+
+def _access(wire: access_pb2.AccessContext) -> Access:
     return Access(
         agreement_id=uuid_from_wire(wire.agreement_id, "access.agreement_id"),
         case_reference=_case_reference(wire.case_reference),
@@ -54,3 +76,11 @@ def _officer_id(value: str) -> str:
     if not _OFFICER.fullmatch(value) or _PIN_LIKE.search(value):
         raise InvalidField("access.officer_id", "must be 1 to 64 visible ASCII characters, and no PIN")
     return value
+
+
+def causation_from_wire(wire: chain_pb2.Causation, field: str) -> Causation:
+    """A place in a chain. Raises InvalidField."""
+    return Causation(
+        UUID(uuid_from_wire(wire.correlation_id, f"{field}.correlation_id")),
+        UUID(uuid_from_wire(wire.causation_id, f"{field}.causation_id")),
+    )

@@ -1,55 +1,198 @@
-"""Follows the registry's policy stream: takes every update, and resumes for ever."""
+"""Follows the feed of changes: applies each once and in order, acknowledges it, sets aside what cannot be applied."""
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import UTC
+from typing import Generic, TypeVar
+from uuid import UUID
 
 import grpc
 import structlog
 
-from npd.registry.v1 import policy_pb2, policy_pb2_grpc
+from npd.sharing.v1 import change_pb2, change_pb2_grpc
+from npd_client.errors import refusal_of
+from services.mesh.core import failpoints
 from services.mesh.core.background import Stopping
-from services.mesh.wire.policy import PolicyKeeper, SignedUpdate, UpdateGap
+from services.mesh.core.chain import Causation
+from services.mesh.core.db import STORE_FAULTS, Database
+from services.mesh.core.errors import PeerUnavailable, StoreUnavailable
+from services.mesh.core.following import FEED, Cursor, FollowedChange, fate_of
+from services.mesh.core.logs import describe
+from services.mesh.core.outbox import Fate
+from services.mesh.core.ring_unit import RingUnit
+from services.mesh.wire.metrics import CHANGES_FOLLOWED
+from services.mesh.wire.peer import PeerRefused, call_peer
 
 log = structlog.get_logger(__name__)
 
 # Longer than the server's planned end of a Watch, so that a stream that is silently dead does not last.
 _WATCH_TIMEOUT = 270.0
-
-PolicySource = Callable[[int, Stopping], Iterator[SignedUpdate]]
-"""Yields updates from a revision on, until the stream ends or the room stops."""
+_LOOK_EVERY = 1.0
 
 
-class PolicyFollower:
-    """Feeds a keeper from a source. An update that does not follow on makes it ask for a whole snapshot."""
-
-    def __init__(self, keeper: PolicyKeeper, source: PolicySource) -> None:
-        self._keeper = keeper
-        self._source = source
-
-    def run(self, stopping: Stopping) -> None:
-        """Follow until told to stop. Raises what the source raises; it is then run again."""
-        revision = self._keeper.revision_to_ask_for()
-        while not stopping.is_set():
-            try:
-                for update in self._source(revision, stopping):
-                    self._keeper.take(update)
-                    if stopping.is_set():
-                        return
-                revision = self._keeper.revision_to_ask_for()
-            except UpdateGap as gap:
-                log.warning("asking for a whole snapshot of the policy", problem=str(gap))
-                revision = 0
+Unit = TypeVar("Unit", bound=RingUnit)
 
 
-def registry_source(channel: grpc.Channel) -> PolicySource:
-    """The policy as the registry streams it over a channel."""
-    stub = policy_pb2_grpc.PolicyServiceStub(channel)
+class Feed:
+    """The feed as `sharing` serves it to a room. Methods raise PeerUnavailable, PeerRefused."""
 
-    def follow(revision: int, stopping: Stopping) -> Iterator[SignedUpdate]:
-        stream = stub.WatchPolicy(policy_pb2.WatchPolicyRequest(revision=revision), timeout=_WATCH_TIMEOUT)
+    def __init__(self, channel: grpc.Channel) -> None:
+        self._stub = change_pb2_grpc.ChangeServiceStub(channel)
+
+    def watch(self, cursor: Cursor) -> Iterator[tuple[Sequence[FollowedChange], Cursor]]:
+        """Changes after a cursor, and where to go on after them, until the stream ends.
+
+        A cursor of another incarnation is replaced by where the feed says to resume: its changes come again.
+        """
+        request = change_pb2.WatchChangesRequest(cursor=_to_wire(cursor))
+        stream = self._stub.WatchChanges(request, timeout=_WATCH_TIMEOUT)
         try:
             for response in stream:
-                yield SignedUpdate(response.update, response.signature)
+                yield [_change(wire) for wire in response.changes], _cursor(response.cursor)
+        except grpc.RpcError as error:
+            refusal = refusal_of(error)
+            if refusal.reason == "CURSOR_OUTDATED":
+                log.warning("the feed was restored; following it again", **refusal.metadata)
+                yield [], Cursor(int(refusal.metadata["incarnation"]), int(refusal.metadata["position"]))
+            elif refusal.code is not grpc.StatusCode.CANCELLED:
+                raise PeerUnavailable(FEED) from error
         finally:
             stream.cancel()
 
-    return follow
+    def acknowledge(self, applied: Cursor, rejected: Sequence[tuple[UUID, str]], recovered: Sequence[UUID]) -> None:
+        """Say that everything up to here is applied, but for what is rejected."""
+        request = change_pb2.AcknowledgeRequest(
+            received=_to_wire(applied),
+            applied=_to_wire(applied),
+            rejected=[change_pb2.Rejection(change_id=str(change_id), reason=why) for change_id, why in rejected],
+            recovered=map(str, recovered),
+        )
+        call_peer(FEED, self._stub.Acknowledge, request)
+
+
+class Follower(Generic[Unit]):
+    """Applies the feed's changes with `react(unit, change)`, in transactions that also move the cursor.
+
+    So each takes effect once, whatever dies when. A change that `react` refuses is set aside, its subject's later ones
+    behind it; `react` must therefore raise only for what another try would not cure by itself.
+    """
+
+    def __init__(self, database: Database[Unit], feed: Feed, react: Callable[[Unit, FollowedChange], None]) -> None:
+        self._database = database
+        self._feed = feed
+        self._react = react
+        self._due = threading.Event()
+        self._mutex = threading.Lock()
+
+    def wake(self) -> None:
+        """A command made set-aside changes due: try them now instead of at the next look."""
+        self._due.set()
+
+    def run(self, stopping: Stopping) -> None:
+        """Follow until told to stop. Raises PeerUnavailable, StoreUnavailable; it is then run again."""
+        with self._database.transaction() as unit:
+            cursor = unit.followed.cursor()
+        if cursor.incarnation:
+            with suppress(PeerRefused):  # the feed was restored since: the Watch says how to go on
+                self._feed.acknowledge(cursor, (), ())  # it may have died between applying and saying so
+        while not stopping.is_set():
+            for changes, reached in self._feed.watch(cursor):
+                if stopping.is_set():
+                    return
+                if changes or reached.incarnation != cursor.incarnation:
+                    self._take(changes, reached)
+                cursor = reached
+
+    def recover(self, stopping: Stopping) -> None:
+        """Try set-aside changes again, whenever a command makes some due, until told to stop."""
+        while not stopping.is_set():
+            self._due.wait(_LOOK_EVERY)
+            self._due.clear()
+            if not stopping.is_set():
+                self._retry_due()
+
+    def _take(self, changes: Sequence[FollowedChange], reached: Cursor) -> None:
+        """Apply a page.
+
+        1. No other replica applies at the same time; what one has applied already is passed over.
+        2. Each change is applied by itself: what one does is undone if it is refused, and only that.
+        3. The cursor moves with them.
+        4. What is committed is acknowledged.
+        """
+        failpoints.reach("follower.received")
+        rejected: list[tuple[UUID, str]] = []
+        with self._mutex, self._database.transaction() as unit:
+            before = unit.followed.lock_cursor()  # (1)
+            if before.incarnation == reached.incarnation:
+                changes = [change for change in changes if change.position > before.position]
+            waiting = unit.followed.waiting_subjects([change.subject_id for change in changes])
+            for change in changes:  # (2)
+                if change.subject_id in waiting:
+                    unit.followed.set_aside(change, None)
+                    rejected.append((change.change_id, "WAITS_BEHIND_ANOTHER"))
+                    continue
+                fate = self._apply(unit, change)
+                if not fate.is_delivered:
+                    unit.followed.set_aside(change, fate)
+                    waiting.add(change.subject_id)
+                    rejected.append((change.change_id, fate.reason))
+            if before.incarnation != reached.incarnation or reached.position > before.position:  # (3)
+                unit.followed.move(reached)
+        failpoints.reach("follower.applied")
+        CHANGES_FOLLOWED.labels("applied").inc(len(changes) - len(rejected))
+        CHANGES_FOLLOWED.labels("rejected").inc(len(rejected))
+        self._feed.acknowledge(reached, rejected, ())  # (4)
+        failpoints.reach("follower.acknowledged")
+
+    def _retry_due(self) -> None:
+        recovered: list[UUID] = []
+        with self._mutex, self._database.transaction() as unit:
+            cursor = unit.followed.lock_cursor()
+            for change in unit.followed.next_due():
+                fate = self._apply(unit, change)
+                if fate.is_delivered:
+                    unit.followed.take_back(change)
+                    recovered.append(change.change_id)
+                else:
+                    unit.followed.refuse_again(change, fate)
+        if recovered:
+            CHANGES_FOLLOWED.labels("recovered").inc(len(recovered))
+            self._feed.acknowledge(cursor, (), recovered)
+            self._due.set()  # others may have waited behind them
+
+    def _apply(self, unit: Unit, change: FollowedChange) -> Fate:
+        try:
+            with unit.connection.begin_nested():
+                self._react(unit, change)
+        except (StoreUnavailable, *STORE_FAULTS):
+            raise  # the page's transaction is lost with it, and the page comes again
+        except Exception as error:
+            fate = fate_of(error)
+            log.error("a change was set aside", change_id=str(change.change_id), fault=describe(error))
+            return fate
+        return Fate()
+
+
+def _change(wire: change_pb2.Change) -> FollowedChange:
+    change_id = UUID(wire.change_id)
+    return FollowedChange(
+        position=wire.position,
+        change_id=change_id,
+        subject_id=UUID(wire.subject_id),
+        pin=wire.pin,
+        paths=tuple(wire.changed_paths),
+        person=wire.citizen.SerializeToString(deterministic=True),
+        source=wire.source,
+        event_time=wire.event_time.ToDatetime(UTC),
+        record_time=wire.record_time.ToDatetime(UTC),
+        causation=Causation(UUID(wire.causation.correlation_id), change_id),
+    )
+
+
+def _cursor(wire: change_pb2.Cursor) -> Cursor:
+    return Cursor(wire.incarnation, wire.position)
+
+
+def _to_wire(cursor: Cursor) -> change_pb2.Cursor | None:
+    return change_pb2.Cursor(incarnation=cursor.incarnation, position=cursor.position)

@@ -11,17 +11,8 @@ from google.type import date_pb2
 
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
 from services.mesh.core import agreements
-from services.mesh.core.rights import (
-    Agreement,
-    FieldDefinition,
-    Mode,
-    Policy,
-    Provision,
-    Purpose,
-    State,
-    System,
-    Validity,
-)
+from services.mesh.core.clock import Validity
+from services.mesh.core.rights import Agreement, FieldDefinition, Mode, Policy, Provision, Purpose, State, System
 
 # A registry may be newer than this room: a mode that is not known here is granted to nobody here, and who is in a state
 # that is not known may not act.

@@ -15,14 +15,14 @@ from sqlalchemy import Connection, Engine
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 import services
-from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
+from npd.common.v1 import chain_pb2, chain_pb2_grpc, evidence_pb2, evidence_pb2_grpc, relay_pb2, relay_pb2_grpc
 from npd_client.channel import RotatingChannel
-from services.mesh.core import config, schema
+from services.mesh.core import config, failpoints, schema
 from services.mesh.core.background import Background, Stopping
 from services.mesh.core.caller import Caller, CallerKind, SpiffeId
 from services.mesh.core.clock import Clock, SystemClock
 from services.mesh.core.config import RoomSettings, SettingsInvalid
-from services.mesh.core.contacts import Contacts, Report
+from services.mesh.core.contacts import Contacts, Flow, Report
 from services.mesh.core.db import Database, Unit, open_engine
 from services.mesh.core.errors import MeshError, StoreUnavailable
 from services.mesh.core.evidence.entry import Entry, PseudonymKey, Sealer
@@ -33,10 +33,10 @@ from services.mesh.core.logs import describe
 from services.mesh.core.methods import Methods
 from services.mesh.core.rights import Access
 from services.mesh.core.sequencer import Sequencer
-from services.mesh.wire import evidence
+from services.mesh.wire import chain, evidence, relay
+from services.mesh.wire.chain import Links, own_links
 from services.mesh.wire.credentials import ServerCredentials
 from services.mesh.wire.directory import registry_report
-from services.mesh.wire.follower import PolicyFollower, PolicySource, registry_source
 from services.mesh.wire.health import HealthPort
 from services.mesh.wire.interceptors import Interceptors
 from services.mesh.wire.interceptors.caller import CallerGuard
@@ -47,12 +47,14 @@ from services.mesh.wire.interceptors.telemetry import Telemetry
 from services.mesh.wire.interceptors.validation import validation
 from services.mesh.wire.metrics import REFUSALS_UNRECORDED, SEQUENCED
 from services.mesh.wire.policy import open_keeper
+from services.mesh.wire.policy_follower import PolicyFollower, PolicySource, registry_source
 from services.mesh.wire.server import HEALTH_METHODS, MeshServer, Served, ServerLimits
 from services.mesh.wire.streams import Streams
 
 log = structlog.get_logger(__name__)
 
 _MESH_PACKAGE = "services.mesh"
+_REGISTRY = "registry"
 # A whole snapshot of the policy is one message: agreements, and the rosters of the whole country.
 _REGISTRY_OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 
@@ -74,7 +76,11 @@ class Room:
 
 @dataclass(frozen=True, slots=True)
 class Composition:
-    """What a room serves. Source and report are the registry's own in the registry, else taken over the wire."""
+    """What a room serves. Source and report are the registry's own in the registry, else taken over the wire.
+
+    `flow` tells the directory how far messages and changes have flowed, `links` reads a chain's links in this room,
+    `retry` is called when a command made set-aside messages due.
+    """
 
     served: Sequence[Served]
     methods: Methods
@@ -82,6 +88,9 @@ class Composition:
     on_policy_change: Sequence[Callable[[], None]] = ()
     policy_source: PolicySource | None = None
     report: Report | None = None
+    flow: Callable[[], Flow] = Flow
+    links: Links = own_links
+    retry: Callable[[], None] = lambda: None
 
 
 class House:
@@ -107,29 +116,37 @@ class House:
         self.engine: Engine = open_engine(settings.database_url(), connections=settings.database_connections)
         integrator = Integrator(self.origin, private_key(settings.checkpoint_key_file))
         self.log_sequencer = Sequencer(self.database(_itself), "log", integrator.integrate, after=_count("log"))
-        self._channel: RotatingChannel | None = None
+        self._channels: dict[str, RotatingChannel] = {}
+        failpoints.arm(settings.failpoint_file)
 
-    def database(self, unit: Callable[[Connection], Unit]) -> Database[Unit]:
-        """The room's store, opening transactions that give a `unit` of work."""
-        return Database(self.engine, unit)
+    def database(
+        self, unit: Callable[[Connection], Unit], committed: Callable[[Unit], None] = lambda unit: None
+    ) -> Database[Unit]:
+        """The room's store, opening transactions that give a `unit` of work; `committed` is told of each commit."""
+        return Database(self.engine, unit, committed)
 
     def log_of(self, connection: Connection) -> Log:
         """The room's log, inside a transaction."""
         return Log(connection, self.sealer)
 
-    def registry_channel(self) -> RotatingChannel:
-        """The channel to the registry, opened at its first use."""
-        if self._channel is None:
-            if not self.settings.registry_address:
-                raise SettingsInvalid("NPD_REGISTRY_ADDRESS is needed: host:port of the registry")
-            address, directory = self.settings.registry_address, self.settings.tls_directory
-            self._channel = RotatingChannel(address, directory, options=_REGISTRY_OPTIONS)
-        return self._channel
+    def traffic_of(self, connection: Connection) -> relay.Traffic:
+        """What the room has set aside, inside a transaction."""
+        return relay.Traffic(connection, self.log_of(connection))
 
-    def close_channel(self) -> None:
-        """Close the channel to the registry: whatever waits on it ends."""
-        if self._channel is not None:
-            self._channel.close()
+    def channel(self, peer: str) -> RotatingChannel:
+        """The channel to another room, by the setting `<peer>_address`; opened at its first use."""
+        if peer not in self._channels:
+            address = getattr(self.settings, f"{peer}_address", "")
+            if not address:
+                raise SettingsInvalid(f"NPD_{peer.upper()}_ADDRESS is needed: host:port of the room {peer}")
+            options = _REGISTRY_OPTIONS if peer == _REGISTRY else ()
+            self._channels[peer] = RotatingChannel(address, self.settings.tls_directory, options=options)
+        return self._channels[peer]
+
+    def close_channels(self) -> None:
+        """Close the channels to other rooms: whatever waits on them ends."""
+        for channel in self._channels.values():
+            channel.close()
 
     def close(self) -> None:
         """Close the store's connections."""
@@ -144,6 +161,7 @@ class Serving:
         self.house = house
         settings = house.settings
         composition = house.room.compose(house)
+        policy = lambda: house.keeper.current  # noqa: E731
         self._refusals = RefusalRate(house.clock)
         self._log = house.database(house.log_of)
         served = [
@@ -153,9 +171,18 @@ class Serving:
                 evidence_pb2_grpc.add_EvidenceServiceServicer_to_server,
                 evidence.EvidenceServicer(self._log),
             ),
+            Served(
+                chain_pb2.DESCRIPTOR.services_by_name["ChainService"],
+                chain_pb2_grpc.add_ChainServiceServicer_to_server,
+                chain.ChainServicer(house.database(_itself), composition.links, policy),
+            ),
+            Served(
+                relay_pb2.DESCRIPTOR.services_by_name["RelayService"],
+                relay_pb2_grpc.add_RelayServiceServicer_to_server,
+                relay.RelayServicer(house.database(house.traffic_of), composition.retry),
+            ),
         ]
-        methods = {**composition.methods, **evidence.METHODS, **HEALTH_METHODS}
-        policy = lambda: house.keeper.current  # noqa: E731
+        methods = {**composition.methods, **evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
         caller_guard = CallerGuard(settings.environment, lambda: house.credentials.roots, policy, house.clock)
         limit = min(settings.rights_max_age, settings.revocations_max_age)
         policy_guard = PolicyGuard(methods, policy, limit, house.clock)
@@ -175,8 +202,8 @@ class Serving:
         self._server = MeshServer(served, methods, interceptors, limits)
         for listener in (house.streams.wake, *composition.on_policy_change):
             house.keeper.on_change(listener)
-        source = composition.policy_source or registry_source(house.registry_channel())
-        report = composition.report or registry_report(house.registry_channel())
+        source = composition.policy_source or registry_source(house.channel(_REGISTRY))
+        report = composition.report or registry_report(house.channel(_REGISTRY))
         self._background = [
             Background(
                 "credentials", partial(house.credentials.run, poll=settings.credentials_poll, taken=house.streams.wake)
@@ -184,7 +211,7 @@ class Serving:
             Background("policy", PolicyFollower(house.keeper, source).run),
             Background("streams", house.streams.run),
             Background("log", house.log_sequencer.run),
-            Background("contacts", partial(house.contacts.run, report=report)),
+            Background("contacts", partial(house.contacts.run, report=report, flow=composition.flow)),
             Background("refusals", self._write_counted_refusals),
             *composition.background,
         ]
@@ -224,7 +251,7 @@ class Serving:
         self._record(self._refusals.overdue(all_of_them=True))
         for work in self._background:
             work.ask_to_stop()
-        self.house.close_channel()
+        self.house.close_channels()
         for work in self._background:
             if work.is_running:
                 work.stop(1.0)

@@ -9,7 +9,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import Connection
 
-from services.mesh.core.rights import FieldDefinition, Provision, Purpose, Validity
+from services.mesh.core.clock import Validity
+from services.mesh.core.rights import FieldDefinition, Provision, Purpose
 from services.registry.domain import PolicyObject
 from services.registry.repository import PolicyRows
 

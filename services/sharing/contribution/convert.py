@@ -9,14 +9,14 @@ from npd.sharing.v1 import contribution_pb2
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import InvalidField, MeshError
+from services.mesh.core.person.pin import require_pin
+from services.mesh.core.person.validity import normalise
 from services.mesh.core.rights import Access
 from services.mesh.wire.access import access_from_wire, uuid_from_wire
 from services.mesh.wire.payload import payload_hash, require_fields
+from services.mesh.wire.person import instant_from_wire
 from services.sharing.contribution.domain import ITEMS_LIMIT, Item, Malformed, Result, Results
-from services.sharing.record.convert import instant_from_wire
 from services.sharing.record.fields import require_top_level, values_of
-from services.sharing.record.pin import require_pin
-from services.sharing.record.validity import normalise
 
 _ITEM_BYTES = 64 << 10
 _EVENT_ID = re.compile(r"[!-~]{1,64}", re.ASCII)

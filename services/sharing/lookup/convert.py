@@ -7,8 +7,8 @@ from npd.sharing.v1 import lookup_pb2
 from services.mesh.core.caller import Caller
 from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.evidence import receipt_to_wire
+from services.mesh.wire.person import identity_from_wire
 from services.sharing.lookup.domain import Disclosure, Lookup, Provenance
-from services.sharing.record.convert import identity_from_wire
 from services.sharing.record.fields import require_mask
 
 

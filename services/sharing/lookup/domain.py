@@ -5,9 +5,9 @@ from datetime import datetime
 
 from services.mesh.core.caller import Caller
 from services.mesh.core.evidence.entry import Outcome, Receipt
+from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access
 from services.sharing.record.fields import Person
-from services.sharing.record.identification import StatedIdentity
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from google.protobuf.message import Message
 from google.type import date_pb2
 
 from npd.common.v1 import person_pb2
-from services.sharing.record import fields, text
-from services.sharing.record.dates import PartialDate
+from services.mesh.core.person import text
+from services.mesh.core.person.dates import PartialDate
+from services.sharing.record import fields
 
 
 class Difference(Enum):

@@ -14,7 +14,8 @@ import psycopg
 
 from services.mesh.core.db import bytea_array
 from services.mesh.core.errors import Kind, MeshError
-from services.sharing.record.dates import PartialDate
+from services.mesh.core.person.dates import PartialDate
+from services.mesh.core.person.stated import StatedIdentity
 from services.sharing.record.resolution import Assertion
 
 MISMATCHES_A_DAY = 5
@@ -39,15 +40,6 @@ class PinClosedToday(MeshError):
     """Too many mismatches on the PIN by this system today."""
 
     kind, reason = Kind.RESOURCE_EXHAUSTED, "PIN_CLOSED_TODAY"
-
-
-@dataclass(frozen=True, slots=True)
-class StatedIdentity:
-    """What a caller states of a citizen: PIN, full name as a key, birth date."""
-
-    pin: str
-    name_key: str
-    birth_date: PartialDate
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,5 +117,5 @@ def _finding(claim: Claim, row: tuple[Any, ...], more_mismatches: int) -> Findin
     if subject_id is None:
         return None
     stated, birth_date = claim.stated, PartialDate(year, month, day)
-    is_match = name_key == stated.name_key and year > 0 and birth_date.is_matched_by(stated.birth_date)
+    is_match = stated.matches(name_key, birth_date)
     return Found(subject_id, is_match, person, tuple(disputed))

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
 
+from services.mesh.core.person import text
 from services.mesh.core.rights import FieldDefinition
-from services.sharing.record import text
 from services.sharing.record.fields import Person, Value, has_items, merge, without
 from services.sharing.record.resolution import Assertion, Discrepancy, resolve_all
 

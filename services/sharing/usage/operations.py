@@ -8,8 +8,9 @@ from services.mesh.core.db import Database
 from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence.entry import Entry, Outcome, Sealer
 from services.mesh.core.evidence.log import StoredEntry
+from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access, Mode, Policy
-from services.sharing.record.identification import Claim, StatedIdentity, count_mismatches, identify, take_turn
+from services.sharing.record.identification import Claim, count_mismatches, identify, take_turn
 from services.sharing.unit import Sharing
 from services.sharing.usage.domain import Usage
 

@@ -9,7 +9,7 @@ from services.mesh.core.clock import Clock
 from services.mesh.core.rights import Policy
 from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.call import call_of, caller_of
-from services.sharing.record.convert import identity_from_wire
+from services.mesh.wire.person import identity_from_wire
 from services.sharing.usage import convert
 from services.sharing.usage.operations import FindingUsage
 

@@ -112,7 +112,7 @@ class Sealer:
         access = entry.ground.access if entry.ground is not None else entry.stated
         if access is not None:
             wire.access.agreement_id, wire.access.case_reference = access.agreement_id, access.case_reference
-            wire.access.officer_id = access.officer_id
+            wire.access.officer_id, wire.access.origin = access.officer_id, access.origin
         pseudonym = None
         if entry.subject_id is not None:
             pseudonym = self.pseudonym(entry.subject_id)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import grpc
 from google.protobuf.message import Message
 
+from services.mesh.core import failpoints
 from services.mesh.wire.call import Call
 
 
@@ -69,7 +70,9 @@ class Interceptors(grpc.ServerInterceptor):
             call = Call(method, context)
             with self._errors(call), self._telemetry(call):
                 self._admit(call, request)
-                return behaviour(request, call.as_context())
+                response = behaviour(request, call.as_context())
+                failpoints.reach("call.answering")
+                return response
 
         return unary
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/common/v1/access.proto\x12\rnpd.common.v1\x1a\x1fgoogle/api/field_behavior.proto\"c\n\rAccessContext\x12\x1a\n\x0c\x61greement_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63\x61se_reference\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02*\x86\x02\n\nAccessMode\x12\x1b\n\x17\x41\x43\x43\x45SS_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43\x45SS_MODE_VERIFY\x10\x01\x12\x16\n\x12\x41\x43\x43\x45SS_MODE_LOOKUP\x10\x02\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_BATCH\x10\x03\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_MATCH\x10\x04\x12\x17\n\x13\x41\x43\x43\x45SS_MODE_CHANGES\x10\x05\x12\x17\n\x13\x41\x43\x43\x45SS_MODE_EXTRACT\x10\x06\x12\x18\n\x14\x41\x43\x43\x45SS_MODE_EXCHANGE\x10\x07\x12\x1a\n\x16\x41\x43\x43\x45SS_MODE_CONTRIBUTE\x10\x08\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_USAGE\x10\tb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/common/v1/access.proto\x12\rnpd.common.v1\x1a\x1fgoogle/api/field_behavior.proto\"s\n\rAccessContext\x12\x1a\n\x0c\x61greement_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x1c\n\x0e\x63\x61se_reference\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x0e\n\x06origin\x18\x04 \x01(\t*\xa0\x02\n\nAccessMode\x12\x1b\n\x17\x41\x43\x43\x45SS_MODE_UNSPECIFIED\x10\x00\x12\x16\n\x12\x41\x43\x43\x45SS_MODE_VERIFY\x10\x01\x12\x16\n\x12\x41\x43\x43\x45SS_MODE_LOOKUP\x10\x02\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_BATCH\x10\x03\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_MATCH\x10\x04\x12\x17\n\x13\x41\x43\x43\x45SS_MODE_CHANGES\x10\x05\x12\x17\n\x13\x41\x43\x43\x45SS_MODE_EXTRACT\x10\x06\x12\x18\n\x14\x41\x43\x43\x45SS_MODE_EXCHANGE\x10\x07\x12\x1a\n\x16\x41\x43\x43\x45SS_MODE_CONTRIBUTE\x10\x08\x12\x15\n\x11\x41\x43\x43\x45SS_MODE_USAGE\x10\t\x12\x18\n\x14\x41\x43\x43\x45SS_MODE_REGISTER\x10\nb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +38,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACCESSCONTEXT'].fields_by_name['case_reference']._serialized_options = b'\342A\001\002'
   _globals['_ACCESSCONTEXT'].fields_by_name['officer_id']._loaded_options = None
   _globals['_ACCESSCONTEXT'].fields_by_name['officer_id']._serialized_options = b'\342A\001\002'
-  _globals['_ACCESSMODE']._serialized_start=180
-  _globals['_ACCESSMODE']._serialized_end=442
+  _globals['_ACCESSMODE']._serialized_start=196
+  _globals['_ACCESSMODE']._serialized_end=484
   _globals['_ACCESSCONTEXT']._serialized_start=78
-  _globals['_ACCESSCONTEXT']._serialized_end=177
+  _globals['_ACCESSCONTEXT']._serialized_end=193
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,8 @@ class _AccessModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AccessMode
     """Contribute fields to the record."""
     ACCESS_MODE_USAGE: _AccessMode.ValueType  # 9
     """Show a citizen who used his record."""
+    ACCESS_MODE_REGISTER: _AccessMode.ValueType  # 10
+    """Register acts in a source room (a birth, a residence, a card) that change these fields."""
 
 class AccessMode(_AccessMode, metaclass=_AccessModeEnumTypeWrapper):
     """The ways of using the mesh that an agreement grants one by one, each with its own field mask."""
@@ -67,6 +69,8 @@ ACCESS_MODE_CONTRIBUTE: AccessMode.ValueType  # 8
 """Contribute fields to the record."""
 ACCESS_MODE_USAGE: AccessMode.ValueType  # 9
 """Show a citizen who used his record."""
+ACCESS_MODE_REGISTER: AccessMode.ValueType  # 10
+"""Register acts in a source room (a birth, a residence, a card) that change these fields."""
 Global___AccessMode: _TypeAlias = AccessMode  # noqa: Y015
 
 @_typing.final
@@ -78,6 +82,7 @@ class AccessContext(_message.Message):
     AGREEMENT_ID_FIELD_NUMBER: _builtins.int
     CASE_REFERENCE_FIELD_NUMBER: _builtins.int
     OFFICER_ID_FIELD_NUMBER: _builtins.int
+    ORIGIN_FIELD_NUMBER: _builtins.int
     agreement_id: _builtins.str
     """Required. The agreement under which the caller acts."""
     case_reference: _builtins.str
@@ -88,16 +93,21 @@ class AccessContext(_message.Message):
     """Required. The officer who asks, by his id on the roster of the caller's agency. A system that acts by itself, with
     no officer, is on the roster too.
     """
+    origin: _builtins.str
+    """For calls of a room: the system on whose behalf it calls, the URI of that system's certificate. Asserted by the room,
+    recorded, never used to authorise. Empty in calls of agencies.
+    """
     def __init__(
         self,
         *,
         agreement_id: _builtins.str = ...,
         case_reference: _builtins.str = ...,
         officer_id: _builtins.str = ...,
+        origin: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "case_reference", b"case_reference", "officer_id", b"officer_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agreement_id", b"agreement_id", "case_reference", b"case_reference", "officer_id", b"officer_id", "origin", b"origin"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

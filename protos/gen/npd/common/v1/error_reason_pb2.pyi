@@ -38,6 +38,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[DEADLINE_EXCEEDED] The deadline passed before the work was done."""
     ERROR_REASON_ROOM_STOPPING: _ErrorReason.ValueType  # 6
     """[UNAVAILABLE] The room is stopping. Reconnect; streams carry the cursor to resume from."""
+    ERROR_REASON_PEER_UNAVAILABLE: _ErrorReason.ValueType  # 7
+    """[UNAVAILABLE] A room that this act needs does not answer; nothing was done. Retry with the same request id. metadata:
+    peer.
+    """
     ERROR_REASON_CERTIFICATE_MISSING: _ErrorReason.ValueType  # 20
     """[UNAUTHENTICATED] The connection is not TLS 1.3 with a client certificate."""
     ERROR_REASON_IDENTITY_MALFORMED: _ErrorReason.ValueType  # 21
@@ -132,6 +136,50 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[INVALID_ARGUMENT] The agreement names a purpose that is unknown or not in force. metadata: purpose."""
     ERROR_REASON_PROVISION_UNKNOWN: _ErrorReason.ValueType  # 164
     """[INVALID_ARGUMENT] The agreement names a provision that is unknown or not in force. metadata: provision."""
+    ERROR_REASON_PERSON_UNKNOWN: _ErrorReason.ValueType  # 180
+    """[NOT_FOUND] The room does not know the person. One who is new, or has a new number, is known everywhere within
+    seconds.
+    """
+    ERROR_REASON_IDENTITY_MISMATCH: _ErrorReason.ValueType  # 181
+    """[FAILED_PRECONDITION] PIN, full name and birth date are not those of one person. It does not say which differs."""
+    ERROR_REASON_PERSON_DECEASED: _ErrorReason.ValueType  # 182
+    """[FAILED_PRECONDITION] The person's death is registered."""
+    ERROR_REASON_PERSON_MARRIED: _ErrorReason.ValueType  # 183
+    """[FAILED_PRECONDITION] The person is married."""
+    ERROR_REASON_SAME_PERSON: _ErrorReason.ValueType  # 184
+    """[INVALID_ARGUMENT] The act needs two persons, and names one twice."""
+    ERROR_REASON_EVENT_IN_FUTURE: _ErrorReason.ValueType  # 185
+    """[INVALID_ARGUMENT] The date lies in the future. BadRequest names the field."""
+    ERROR_REASON_EVENT_BEFORE_BIRTH: _ErrorReason.ValueType  # 186
+    """[INVALID_ARGUMENT] The date lies before the person's birth. BadRequest names the field."""
+    ERROR_REASON_NOTHING_CORRECTED: _ErrorReason.ValueType  # 187
+    """[FAILED_PRECONDITION] The correction changes nothing."""
+    ERROR_REASON_ACT_UNKNOWN: _ErrorReason.ValueType  # 188
+    """[NOT_FOUND] No such act."""
+    ERROR_REASON_BIRTH_ALREADY_REGISTERED: _ErrorReason.ValueType  # 189
+    """[ALREADY_EXISTS] This birth is registered already: same name, day, sex and mother."""
+    ERROR_REASON_PLACE_CODE_UNKNOWN: _ErrorReason.ValueType  # 190
+    """[FAILED_PRECONDITION] The place is not a unit of the list in force on that day. metadata: field."""
+    ERROR_REASON_NUMBER_SPACE_EXHAUSTED: _ErrorReason.ValueType  # 191
+    """[RESOURCE_EXHAUSTED] The place, sex and year have no number left."""
+    ERROR_REASON_NUMBER_UNKNOWN: _ErrorReason.ValueType  # 192
+    """[NOT_FOUND] The number was never given."""
+    ERROR_REASON_CARD_UNKNOWN: _ErrorReason.ValueType  # 193
+    """[NOT_FOUND] No such card."""
+    ERROR_REASON_CARD_ALREADY_REQUESTED: _ErrorReason.ValueType  # 194
+    """[ALREADY_EXISTS] The person has requested a card already."""
+    ERROR_REASON_RESIDENCE_UNKNOWN: _ErrorReason.ValueType  # 195
+    """[NOT_FOUND] No such residence."""
+    ERROR_REASON_RESIDENCE_IN_SAME_COMMUNE: _ErrorReason.ValueType  # 196
+    """[FAILED_PRECONDITION] A temporary residence must lie outside the commune of the permanent one."""
+    ERROR_REASON_ALREADY_RESIDENT: _ErrorReason.ValueType  # 197
+    """[ALREADY_EXISTS] The person resides there already, or has a temporary residence."""
+    ERROR_REASON_HOUSEHOLD_UNKNOWN: _ErrorReason.ValueType  # 198
+    """[NOT_FOUND] No such household."""
+    ERROR_REASON_PERSON_NOT_IN_HOUSEHOLD: _ErrorReason.ValueType  # 199
+    """[FAILED_PRECONDITION] The person is not a member of the household."""
+    ERROR_REASON_MESSAGE_UNKNOWN: _ErrorReason.ValueType  # 200
+    """[NOT_FOUND] No message of this id is set aside."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons. The gRPC code stands in brackets."""
@@ -150,6 +198,10 @@ ERROR_REASON_DEADLINE_PASSED: ErrorReason.ValueType  # 5
 """[DEADLINE_EXCEEDED] The deadline passed before the work was done."""
 ERROR_REASON_ROOM_STOPPING: ErrorReason.ValueType  # 6
 """[UNAVAILABLE] The room is stopping. Reconnect; streams carry the cursor to resume from."""
+ERROR_REASON_PEER_UNAVAILABLE: ErrorReason.ValueType  # 7
+"""[UNAVAILABLE] A room that this act needs does not answer; nothing was done. Retry with the same request id. metadata:
+peer.
+"""
 ERROR_REASON_CERTIFICATE_MISSING: ErrorReason.ValueType  # 20
 """[UNAUTHENTICATED] The connection is not TLS 1.3 with a client certificate."""
 ERROR_REASON_IDENTITY_MALFORMED: ErrorReason.ValueType  # 21
@@ -244,4 +296,48 @@ ERROR_REASON_PURPOSE_UNKNOWN: ErrorReason.ValueType  # 163
 """[INVALID_ARGUMENT] The agreement names a purpose that is unknown or not in force. metadata: purpose."""
 ERROR_REASON_PROVISION_UNKNOWN: ErrorReason.ValueType  # 164
 """[INVALID_ARGUMENT] The agreement names a provision that is unknown or not in force. metadata: provision."""
+ERROR_REASON_PERSON_UNKNOWN: ErrorReason.ValueType  # 180
+"""[NOT_FOUND] The room does not know the person. One who is new, or has a new number, is known everywhere within
+seconds.
+"""
+ERROR_REASON_IDENTITY_MISMATCH: ErrorReason.ValueType  # 181
+"""[FAILED_PRECONDITION] PIN, full name and birth date are not those of one person. It does not say which differs."""
+ERROR_REASON_PERSON_DECEASED: ErrorReason.ValueType  # 182
+"""[FAILED_PRECONDITION] The person's death is registered."""
+ERROR_REASON_PERSON_MARRIED: ErrorReason.ValueType  # 183
+"""[FAILED_PRECONDITION] The person is married."""
+ERROR_REASON_SAME_PERSON: ErrorReason.ValueType  # 184
+"""[INVALID_ARGUMENT] The act needs two persons, and names one twice."""
+ERROR_REASON_EVENT_IN_FUTURE: ErrorReason.ValueType  # 185
+"""[INVALID_ARGUMENT] The date lies in the future. BadRequest names the field."""
+ERROR_REASON_EVENT_BEFORE_BIRTH: ErrorReason.ValueType  # 186
+"""[INVALID_ARGUMENT] The date lies before the person's birth. BadRequest names the field."""
+ERROR_REASON_NOTHING_CORRECTED: ErrorReason.ValueType  # 187
+"""[FAILED_PRECONDITION] The correction changes nothing."""
+ERROR_REASON_ACT_UNKNOWN: ErrorReason.ValueType  # 188
+"""[NOT_FOUND] No such act."""
+ERROR_REASON_BIRTH_ALREADY_REGISTERED: ErrorReason.ValueType  # 189
+"""[ALREADY_EXISTS] This birth is registered already: same name, day, sex and mother."""
+ERROR_REASON_PLACE_CODE_UNKNOWN: ErrorReason.ValueType  # 190
+"""[FAILED_PRECONDITION] The place is not a unit of the list in force on that day. metadata: field."""
+ERROR_REASON_NUMBER_SPACE_EXHAUSTED: ErrorReason.ValueType  # 191
+"""[RESOURCE_EXHAUSTED] The place, sex and year have no number left."""
+ERROR_REASON_NUMBER_UNKNOWN: ErrorReason.ValueType  # 192
+"""[NOT_FOUND] The number was never given."""
+ERROR_REASON_CARD_UNKNOWN: ErrorReason.ValueType  # 193
+"""[NOT_FOUND] No such card."""
+ERROR_REASON_CARD_ALREADY_REQUESTED: ErrorReason.ValueType  # 194
+"""[ALREADY_EXISTS] The person has requested a card already."""
+ERROR_REASON_RESIDENCE_UNKNOWN: ErrorReason.ValueType  # 195
+"""[NOT_FOUND] No such residence."""
+ERROR_REASON_RESIDENCE_IN_SAME_COMMUNE: ErrorReason.ValueType  # 196
+"""[FAILED_PRECONDITION] A temporary residence must lie outside the commune of the permanent one."""
+ERROR_REASON_ALREADY_RESIDENT: ErrorReason.ValueType  # 197
+"""[ALREADY_EXISTS] The person resides there already, or has a temporary residence."""
+ERROR_REASON_HOUSEHOLD_UNKNOWN: ErrorReason.ValueType  # 198
+"""[NOT_FOUND] No such household."""
+ERROR_REASON_PERSON_NOT_IN_HOUSEHOLD: ErrorReason.ValueType  # 199
+"""[FAILED_PRECONDITION] The person is not a member of the household."""
+ERROR_REASON_MESSAGE_UNKNOWN: ErrorReason.ValueType  # 200
+"""[NOT_FOUND] No message of this id is set aside."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -22,18 +22,25 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from npd.common.v1 import options_pb2 as npd_dot_common_dot_v1_dot_options__pb2
 from npd.common.v1 import place_pb2 as npd_dot_common_dot_v1_dot_place__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/common/v1/person.proto\x12\rnpd.common.v1\x1a\x16google/type/date.proto\x1a\x1bnpd/common/v1/options.proto\x1a\x19npd/common/v1/place.proto\"I\n\nPersonName\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0e\n\x06middle\x18\x02 \x01(\t\x12\r\n\x05given\x18\x03 \x01(\t\x12\x0c\n\x04\x66ull\x18\x04 \x01(\t\"J\n\nCodedValue\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x14\n\x0clist_version\x18\x02 \x01(\t\x12\x18\n\x10\x61lternative_name\x18\x03 \x01(\t\"\x8e\x01\n\x0cIdentityCard\x12\x17\n\x0f\x64ocument_number\x18\x01 \x01(\t\x12%\n\nissue_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x16\n\x0eissuing_office\x18\x03 \x01(\t\x12&\n\x0b\x65xpiry_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\"q\n\rRelatedPerson\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.npd.common.v1.PersonName\x12\x0b\n\x03pin\x18\x02 \x01(\t\x12\x15\n\rold_id_number\x18\x03 \x01(\t\x12\x13\n\x0bnationality\x18\x04 \x01(\t\"\x89\x01\n\x12TemporaryResidence\x12\'\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x16.npd.common.v1.Address\x12%\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\"\x8b\x01\n\x10TemporaryAbsence\x12%\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12+\n\x0b\x64\x65stination\x18\x03 \x01(\x0b\x32\x16.npd.common.v1.Address\"f\n\tHousehold\x12*\n\x04head\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12-\n\x07members\x18\x02 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPerson\"b\n\x0e\x44\x65\x61thOrMissing\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.npd.common.v1.DeathOrMissingKind\x12\x1f\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x11.google.type.Date\"(\n\tOtherItem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"\xc7\x0b\n\x06Person\x12\x0b\n\x03pin\x18\x01 \x01(\t\x12,\n\tfull_name\x18\x02 \x01(\x0b\x32\x19.npd.common.v1.PersonName\x12\x38\n\x0bother_names\x18\x03 \x03(\x0b\x32\x19.npd.common.v1.PersonNameB\x08\xfa\xed\x18\x04\x66ull\x12%\n\nbirth_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x1f\n\x03sex\x18\x05 \x01(\x0e\x32\x12.npd.common.v1.Sex\x12\x31\n\x0eplace_of_birth\x18\x06 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12;\n\x18\x62irth_registration_place\x18\x07 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12+\n\x08hometown\x18\x08 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12,\n\tethnicity\x18\t \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12+\n\x08religion\x18\n \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12\x15\n\rnationalities\x18\x0b \x03(\t\x12,\n\nblood_type\x18\x0c \x01(\x0e\x32\x18.npd.common.v1.BloodType\x12\x15\n\rold_id_number\x18\r \x01(\t\x12\x42\n\x08id_cards\x18\x0e \x03(\x0b\x32\x1b.npd.common.v1.IdentityCardB\x13\xfa\xed\x18\x0f\x64ocument_number\x12,\n\x06\x66\x61ther\x18\x0f \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12,\n\x06mother\x18\x10 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12\x36\n\x07spouses\x18\x11 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12\x37\n\x08\x63hildren\x18\x12 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12:\n\x14legal_representative\x18\x13 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12:\n\x0brepresented\x18\x14 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12\x33\n\x13permanent_residence\x18\x15 \x01(\x0b\x32\x16.npd.common.v1.Address\x12>\n\x13temporary_residence\x18\x16 \x01(\x0b\x32!.npd.common.v1.TemporaryResidence\x12\x31\n\x11\x63urrent_residence\x18\x17 \x01(\x0b\x32\x16.npd.common.v1.Address\x12:\n\x11temporary_absence\x18\x18 \x01(\x0b\x32\x1f.npd.common.v1.TemporaryAbsence\x12\x1d\n\x15residence_file_number\x18\x19 \x01(\t\x12\x34\n\x0emarital_status\x18\x1a \x01(\x0e\x32\x1c.npd.common.v1.MaritalStatus\x12\x33\n\x10relation_to_head\x18\x1b \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12+\n\thousehold\x18\x1c \x01(\x0b\x32\x18.npd.common.v1.Household\x12\x37\n\x10\x64\x65\x61th_or_missing\x18\x1d \x01(\x0b\x32\x1d.npd.common.v1.DeathOrMissing\x12\r\n\x05phone\x18\x1e \x01(\t\x12\r\n\x05\x65mail\x18\x1f \x01(\t\x12\x31\n\x05other\x18  \x03(\x0b\x32\x18.npd.common.v1.OtherItemB\x08\xfa\xed\x18\x04\x63ode*8\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0c\n\x08SEX_MALE\x10\x01\x12\x0e\n\nSEX_FEMALE\x10\x02*\xca\x02\n\tBloodType\x12\x1a\n\x16\x42LOOD_TYPE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42LOOD_TYPE_A\x10\x01\x12\x10\n\x0c\x42LOOD_TYPE_B\x10\x02\x12\x11\n\rBLOOD_TYPE_AB\x10\x03\x12\x10\n\x0c\x42LOOD_TYPE_O\x10\x04\x12\x19\n\x15\x42LOOD_TYPE_A_POSITIVE\x10\x05\x12\x19\n\x15\x42LOOD_TYPE_A_NEGATIVE\x10\x06\x12\x19\n\x15\x42LOOD_TYPE_B_POSITIVE\x10\x07\x12\x19\n\x15\x42LOOD_TYPE_B_NEGATIVE\x10\x08\x12\x1a\n\x16\x42LOOD_TYPE_AB_POSITIVE\x10\t\x12\x1a\n\x16\x42LOOD_TYPE_AB_NEGATIVE\x10\n\x12\x19\n\x15\x42LOOD_TYPE_O_POSITIVE\x10\x0b\x12\x19\n\x15\x42LOOD_TYPE_O_NEGATIVE\x10\x0c*\x9f\x01\n\rMaritalStatus\x12\x1e\n\x1aMARITAL_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15MARITAL_STATUS_SINGLE\x10\x01\x12\x1a\n\x16MARITAL_STATUS_MARRIED\x10\x02\x12\x1b\n\x17MARITAL_STATUS_DIVORCED\x10\x03\x12\x1a\n\x16MARITAL_STATUS_WIDOWED\x10\x04*\xb0\x01\n\x12\x44\x65\x61thOrMissingKind\x12%\n!DEATH_OR_MISSING_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45\x41TH_OR_MISSING_KIND_DEAD\x10\x01\x12\'\n#DEATH_OR_MISSING_KIND_DECLARED_DEAD\x10\x02\x12*\n&DEATH_OR_MISSING_KIND_DECLARED_MISSING\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/common/v1/person.proto\x12\rnpd.common.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x16google/type/date.proto\x1a\x1bnpd/common/v1/options.proto\x1a\x19npd/common/v1/place.proto\"I\n\nPersonName\x12\x0e\n\x06\x66\x61mily\x18\x01 \x01(\t\x12\x0e\n\x06middle\x18\x02 \x01(\t\x12\r\n\x05given\x18\x03 \x01(\t\x12\x0c\n\x04\x66ull\x18\x04 \x01(\t\"J\n\nCodedValue\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x14\n\x0clist_version\x18\x02 \x01(\t\x12\x18\n\x10\x61lternative_name\x18\x03 \x01(\t\"\x8e\x01\n\x0cIdentityCard\x12\x17\n\x0f\x64ocument_number\x18\x01 \x01(\t\x12%\n\nissue_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12\x16\n\x0eissuing_office\x18\x03 \x01(\t\x12&\n\x0b\x65xpiry_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\"q\n\rRelatedPerson\x12\'\n\x04name\x18\x01 \x01(\x0b\x32\x19.npd.common.v1.PersonName\x12\x0b\n\x03pin\x18\x02 \x01(\t\x12\x15\n\rold_id_number\x18\x03 \x01(\t\x12\x13\n\x0bnationality\x18\x04 \x01(\t\"\x89\x01\n\x12TemporaryResidence\x12\'\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x16.npd.common.v1.Address\x12%\n\nstart_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x03 \x01(\x0b\x32\x11.google.type.Date\"\x8b\x01\n\x10TemporaryAbsence\x12%\n\nstart_date\x18\x01 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x02 \x01(\x0b\x32\x11.google.type.Date\x12+\n\x0b\x64\x65stination\x18\x03 \x01(\x0b\x32\x16.npd.common.v1.Address\"f\n\tHousehold\x12*\n\x04head\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12-\n\x07members\x18\x02 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPerson\"b\n\x0e\x44\x65\x61thOrMissing\x12/\n\x04kind\x18\x01 \x01(\x0e\x32!.npd.common.v1.DeathOrMissingKind\x12\x1f\n\x04\x64\x61te\x18\x02 \x01(\x0b\x32\x11.google.type.Date\"(\n\tOtherItem\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"i\n\x0eStatedIdentity\x12\x11\n\x03pin\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tfull_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\nbirth_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\"\xc7\x0b\n\x06Person\x12\x0b\n\x03pin\x18\x01 \x01(\t\x12,\n\tfull_name\x18\x02 \x01(\x0b\x32\x19.npd.common.v1.PersonName\x12\x38\n\x0bother_names\x18\x03 \x03(\x0b\x32\x19.npd.common.v1.PersonNameB\x08\xfa\xed\x18\x04\x66ull\x12%\n\nbirth_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12\x1f\n\x03sex\x18\x05 \x01(\x0e\x32\x12.npd.common.v1.Sex\x12\x31\n\x0eplace_of_birth\x18\x06 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12;\n\x18\x62irth_registration_place\x18\x07 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12+\n\x08hometown\x18\x08 \x01(\x0b\x32\x19.npd.common.v1.AdminPlace\x12,\n\tethnicity\x18\t \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12+\n\x08religion\x18\n \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12\x15\n\rnationalities\x18\x0b \x03(\t\x12,\n\nblood_type\x18\x0c \x01(\x0e\x32\x18.npd.common.v1.BloodType\x12\x15\n\rold_id_number\x18\r \x01(\t\x12\x42\n\x08id_cards\x18\x0e \x03(\x0b\x32\x1b.npd.common.v1.IdentityCardB\x13\xfa\xed\x18\x0f\x64ocument_number\x12,\n\x06\x66\x61ther\x18\x0f \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12,\n\x06mother\x18\x10 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12\x36\n\x07spouses\x18\x11 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12\x37\n\x08\x63hildren\x18\x12 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12:\n\x14legal_representative\x18\x13 \x01(\x0b\x32\x1c.npd.common.v1.RelatedPerson\x12:\n\x0brepresented\x18\x14 \x03(\x0b\x32\x1c.npd.common.v1.RelatedPersonB\x07\xfa\xed\x18\x03pin\x12\x33\n\x13permanent_residence\x18\x15 \x01(\x0b\x32\x16.npd.common.v1.Address\x12>\n\x13temporary_residence\x18\x16 \x01(\x0b\x32!.npd.common.v1.TemporaryResidence\x12\x31\n\x11\x63urrent_residence\x18\x17 \x01(\x0b\x32\x16.npd.common.v1.Address\x12:\n\x11temporary_absence\x18\x18 \x01(\x0b\x32\x1f.npd.common.v1.TemporaryAbsence\x12\x1d\n\x15residence_file_number\x18\x19 \x01(\t\x12\x34\n\x0emarital_status\x18\x1a \x01(\x0e\x32\x1c.npd.common.v1.MaritalStatus\x12\x33\n\x10relation_to_head\x18\x1b \x01(\x0b\x32\x19.npd.common.v1.CodedValue\x12+\n\thousehold\x18\x1c \x01(\x0b\x32\x18.npd.common.v1.Household\x12\x37\n\x10\x64\x65\x61th_or_missing\x18\x1d \x01(\x0b\x32\x1d.npd.common.v1.DeathOrMissing\x12\r\n\x05phone\x18\x1e \x01(\t\x12\r\n\x05\x65mail\x18\x1f \x01(\t\x12\x31\n\x05other\x18  \x03(\x0b\x32\x18.npd.common.v1.OtherItemB\x08\xfa\xed\x18\x04\x63ode*8\n\x03Sex\x12\x13\n\x0fSEX_UNSPECIFIED\x10\x00\x12\x0c\n\x08SEX_MALE\x10\x01\x12\x0e\n\nSEX_FEMALE\x10\x02*\xca\x02\n\tBloodType\x12\x1a\n\x16\x42LOOD_TYPE_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x42LOOD_TYPE_A\x10\x01\x12\x10\n\x0c\x42LOOD_TYPE_B\x10\x02\x12\x11\n\rBLOOD_TYPE_AB\x10\x03\x12\x10\n\x0c\x42LOOD_TYPE_O\x10\x04\x12\x19\n\x15\x42LOOD_TYPE_A_POSITIVE\x10\x05\x12\x19\n\x15\x42LOOD_TYPE_A_NEGATIVE\x10\x06\x12\x19\n\x15\x42LOOD_TYPE_B_POSITIVE\x10\x07\x12\x19\n\x15\x42LOOD_TYPE_B_NEGATIVE\x10\x08\x12\x1a\n\x16\x42LOOD_TYPE_AB_POSITIVE\x10\t\x12\x1a\n\x16\x42LOOD_TYPE_AB_NEGATIVE\x10\n\x12\x19\n\x15\x42LOOD_TYPE_O_POSITIVE\x10\x0b\x12\x19\n\x15\x42LOOD_TYPE_O_NEGATIVE\x10\x0c*\x9f\x01\n\rMaritalStatus\x12\x1e\n\x1aMARITAL_STATUS_UNSPECIFIED\x10\x00\x12\x19\n\x15MARITAL_STATUS_SINGLE\x10\x01\x12\x1a\n\x16MARITAL_STATUS_MARRIED\x10\x02\x12\x1b\n\x17MARITAL_STATUS_DIVORCED\x10\x03\x12\x1a\n\x16MARITAL_STATUS_WIDOWED\x10\x04*\xb0\x01\n\x12\x44\x65\x61thOrMissingKind\x12%\n!DEATH_OR_MISSING_KIND_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x44\x45\x41TH_OR_MISSING_KIND_DEAD\x10\x01\x12\'\n#DEATH_OR_MISSING_KIND_DECLARED_DEAD\x10\x02\x12*\n&DEATH_OR_MISSING_KIND_DECLARED_MISSING\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'npd.common.v1.person_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_STATEDIDENTITY'].fields_by_name['pin']._loaded_options = None
+  _globals['_STATEDIDENTITY'].fields_by_name['pin']._serialized_options = b'\342A\001\002'
+  _globals['_STATEDIDENTITY'].fields_by_name['full_name']._loaded_options = None
+  _globals['_STATEDIDENTITY'].fields_by_name['full_name']._serialized_options = b'\342A\001\002'
+  _globals['_STATEDIDENTITY'].fields_by_name['birth_date']._loaded_options = None
+  _globals['_STATEDIDENTITY'].fields_by_name['birth_date']._serialized_options = b'\342A\001\002'
   _globals['_PERSON'].fields_by_name['other_names']._loaded_options = None
   _globals['_PERSON'].fields_by_name['other_names']._serialized_options = b'\372\355\030\004full'
   _globals['_PERSON'].fields_by_name['id_cards']._loaded_options = None
@@ -46,32 +53,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PERSON'].fields_by_name['represented']._serialized_options = b'\372\355\030\003pin'
   _globals['_PERSON'].fields_by_name['other']._loaded_options = None
   _globals['_PERSON'].fields_by_name['other']._serialized_options = b'\372\355\030\004code'
-  _globals['_SEX']._serialized_start=2546
-  _globals['_SEX']._serialized_end=2602
-  _globals['_BLOODTYPE']._serialized_start=2605
-  _globals['_BLOODTYPE']._serialized_end=2935
-  _globals['_MARITALSTATUS']._serialized_start=2938
-  _globals['_MARITALSTATUS']._serialized_end=3097
-  _globals['_DEATHORMISSINGKIND']._serialized_start=3100
-  _globals['_DEATHORMISSINGKIND']._serialized_end=3276
-  _globals['_PERSONNAME']._serialized_start=125
-  _globals['_PERSONNAME']._serialized_end=198
-  _globals['_CODEDVALUE']._serialized_start=200
-  _globals['_CODEDVALUE']._serialized_end=274
-  _globals['_IDENTITYCARD']._serialized_start=277
-  _globals['_IDENTITYCARD']._serialized_end=419
-  _globals['_RELATEDPERSON']._serialized_start=421
-  _globals['_RELATEDPERSON']._serialized_end=534
-  _globals['_TEMPORARYRESIDENCE']._serialized_start=537
-  _globals['_TEMPORARYRESIDENCE']._serialized_end=674
-  _globals['_TEMPORARYABSENCE']._serialized_start=677
-  _globals['_TEMPORARYABSENCE']._serialized_end=816
-  _globals['_HOUSEHOLD']._serialized_start=818
-  _globals['_HOUSEHOLD']._serialized_end=920
-  _globals['_DEATHORMISSING']._serialized_start=922
-  _globals['_DEATHORMISSING']._serialized_end=1020
-  _globals['_OTHERITEM']._serialized_start=1022
-  _globals['_OTHERITEM']._serialized_end=1062
-  _globals['_PERSON']._serialized_start=1065
-  _globals['_PERSON']._serialized_end=2544
+  _globals['_SEX']._serialized_start=2686
+  _globals['_SEX']._serialized_end=2742
+  _globals['_BLOODTYPE']._serialized_start=2745
+  _globals['_BLOODTYPE']._serialized_end=3075
+  _globals['_MARITALSTATUS']._serialized_start=3078
+  _globals['_MARITALSTATUS']._serialized_end=3237
+  _globals['_DEATHORMISSINGKIND']._serialized_start=3240
+  _globals['_DEATHORMISSINGKIND']._serialized_end=3416
+  _globals['_PERSONNAME']._serialized_start=158
+  _globals['_PERSONNAME']._serialized_end=231
+  _globals['_CODEDVALUE']._serialized_start=233
+  _globals['_CODEDVALUE']._serialized_end=307
+  _globals['_IDENTITYCARD']._serialized_start=310
+  _globals['_IDENTITYCARD']._serialized_end=452
+  _globals['_RELATEDPERSON']._serialized_start=454
+  _globals['_RELATEDPERSON']._serialized_end=567
+  _globals['_TEMPORARYRESIDENCE']._serialized_start=570
+  _globals['_TEMPORARYRESIDENCE']._serialized_end=707
+  _globals['_TEMPORARYABSENCE']._serialized_start=710
+  _globals['_TEMPORARYABSENCE']._serialized_end=849
+  _globals['_HOUSEHOLD']._serialized_start=851
+  _globals['_HOUSEHOLD']._serialized_end=953
+  _globals['_DEATHORMISSING']._serialized_start=955
+  _globals['_DEATHORMISSING']._serialized_end=1053
+  _globals['_OTHERITEM']._serialized_start=1055
+  _globals['_OTHERITEM']._serialized_end=1095
+  _globals['_STATEDIDENTITY']._serialized_start=1097
+  _globals['_STATEDIDENTITY']._serialized_end=1202
+  _globals['_PERSON']._serialized_start=1205
+  _globals['_PERSON']._serialized_end=2684
 # @@protoc_insertion_point(module_scope)

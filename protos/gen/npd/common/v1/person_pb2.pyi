@@ -468,6 +468,42 @@ class OtherItem(_message.Message):
 Global___OtherItem: _TypeAlias = OtherItem  # noqa: Y015
 
 @_typing.final
+class StatedIdentity(_message.Message):
+    """The identity of a citizen as a caller states it: all three must match before anything is released."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PIN_FIELD_NUMBER: _builtins.int
+    FULL_NAME_FIELD_NUMBER: _builtins.int
+    BIRTH_DATE_FIELD_NUMBER: _builtins.int
+    pin: _builtins.str
+    """Required. 12 digits; a former PIN resolves to the person's record."""
+    full_name: _builtins.str
+    """Required. Full name. Compared after NFC, white space, case, look-alikes of D with stroke and tone placement; never
+    without diacritics.
+    """
+    @_builtins.property
+    def birth_date(self) -> _date_pb2.Date:
+        """Required. Birth date, year required, as precise as the record has it or more: of a person whose record knows only the
+        year, the year is compared; stating less than the record knows does not match.
+        """
+
+    def __init__(
+        self,
+        *,
+        pin: _builtins.str = ...,
+        full_name: _builtins.str = ...,
+        birth_date: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "full_name", b"full_name", "pin", b"pin"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StatedIdentity: _TypeAlias = StatedIdentity  # noqa: Y015
+
+@_typing.final
 class Person(_message.Message):
     """A citizen. In an answer only the granted fields are set. Dates use month or day 0 for "not known": people with only a
     birth year are common, and no program may read such a date as 1 January.

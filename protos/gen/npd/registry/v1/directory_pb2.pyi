@@ -61,6 +61,13 @@ class Connection(_message.Message):
     SYSTEM_STATE_FIELD_NUMBER: _builtins.int
     LAST_CONTACT_TIME_FIELD_NUMBER: _builtins.int
     LAST_SUCCESS_TIME_FIELD_NUMBER: _builtins.int
+    LAST_CONTRIBUTION_TIME_FIELD_NUMBER: _builtins.int
+    BACKLOG_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_BACKLOG_TIME_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_COUNT_FIELD_NUMBER: _builtins.int
+    UNAPPLIED_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_UNAPPLIED_TIME_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identity, "tax/core" for a system, "sharing" for a room."""
     title: _builtins.str
@@ -69,6 +76,14 @@ class Connection(_message.Message):
     """How well it is connected."""
     system_state: _agency_pb2.SystemState.ValueType
     """State of the registration, for a system."""
+    backlog_count: _builtins.int
+    """For a room: what it still has to hand on, and since when the oldest of it waits. What is set aside does not count."""
+    set_aside_count: _builtins.int
+    """For a room: messages that wait for a command, outgoing and incoming."""
+    unapplied_count: _builtins.int
+    """For a follower: changes that it has not acknowledged as applied. Its lag is the age of the oldest."""
+    rejected_count: _builtins.int
+    """For a follower: changes that it rejected."""
     @_builtins.property
     def last_contact_time(self) -> _timestamp_pb2.Timestamp:
         """Last contact of any kind, refused calls included."""
@@ -76,6 +91,18 @@ class Connection(_message.Message):
     @_builtins.property
     def last_success_time(self) -> _timestamp_pb2.Timestamp:
         """Last call that was served."""
+
+    @_builtins.property
+    def last_contribution_time(self) -> _timestamp_pb2.Timestamp:
+        """When the record last took something that it contributed; absent if never."""
+
+    @_builtins.property
+    def oldest_backlog_time(self) -> _timestamp_pb2.Timestamp:
+        """Absent if nothing waits."""
+
+    @_builtins.property
+    def oldest_unapplied_time(self) -> _timestamp_pb2.Timestamp:
+        """Absent if it has applied everything."""
 
     def __init__(
         self,
@@ -86,10 +113,17 @@ class Connection(_message.Message):
         system_state: _agency_pb2.SystemState.ValueType = ...,
         last_contact_time: _timestamp_pb2.Timestamp | None = ...,
         last_success_time: _timestamp_pb2.Timestamp | None = ...,
+        last_contribution_time: _timestamp_pb2.Timestamp | None = ...,
+        backlog_count: _builtins.int = ...,
+        oldest_backlog_time: _timestamp_pb2.Timestamp | None = ...,
+        set_aside_count: _builtins.int = ...,
+        unapplied_count: _builtins.int = ...,
+        oldest_unapplied_time: _timestamp_pb2.Timestamp | None = ...,
+        rejected_count: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["last_contact_time", b"last_contact_time", "last_success_time", b"last_success_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["last_contact_time", b"last_contact_time", "last_contribution_time", b"last_contribution_time", "last_success_time", b"last_success_time", "oldest_backlog_time", b"oldest_backlog_time", "oldest_unapplied_time", b"oldest_unapplied_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["last_contact_time", b"last_contact_time", "last_success_time", b"last_success_time", "name", b"name", "state", b"state", "system_state", b"system_state", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_count", b"backlog_count", "last_contact_time", b"last_contact_time", "last_contribution_time", b"last_contribution_time", "last_success_time", b"last_success_time", "name", b"name", "oldest_backlog_time", b"oldest_backlog_time", "oldest_unapplied_time", b"oldest_unapplied_time", "rejected_count", b"rejected_count", "set_aside_count", b"set_aside_count", "state", b"state", "system_state", b"system_state", "title", b"title", "unapplied_count", b"unapplied_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -177,22 +211,136 @@ class ReportContactsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTACTS_FIELD_NUMBER: _builtins.int
+    BACKLOG_FIELD_NUMBER: _builtins.int
+    ACTIVITIES_FIELD_NUMBER: _builtins.int
+    LAGS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contact]:
         """Contacts since the last report, one per name."""
+
+    @_builtins.property
+    def backlog(self) -> Global___Backlog:
+        """What the reporting room itself still has to hand on; absent if it hands nothing on."""
+
+    @_builtins.property
+    def activities(self) -> _containers.RepeatedCompositeFieldContainer[Global___Activity]:
+        """From the room that keeps the record: who contributed since the last report."""
+
+    @_builtins.property
+    def lags(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lag]:
+        """From the room that keeps the feed: how far its followers are."""
 
     def __init__(
         self,
         *,
         contacts: _abc.Iterable[Global___Contact] | None = ...,
+        backlog: Global___Backlog | None = ...,
+        activities: _abc.Iterable[Global___Activity] | None = ...,
+        lags: _abc.Iterable[Global___Lag] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["contacts", b"contacts"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "backlog", b"backlog", "contacts", b"contacts", "lags", b"lags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportContactsRequest: _TypeAlias = ReportContactsRequest  # noqa: Y015
+
+@_typing.final
+class Backlog(_message.Message):
+    """What a room still has to hand on."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BACKLOG_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    SET_ASIDE_COUNT_FIELD_NUMBER: _builtins.int
+    backlog_count: _builtins.int
+    """Messages that wait, without those set aside."""
+    set_aside_count: _builtins.int
+    """Messages set aside, outgoing and incoming."""
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when the oldest waits; absent if none does."""
+
+    def __init__(
+        self,
+        *,
+        backlog_count: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        set_aside_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_count", b"backlog_count", "oldest_time", b"oldest_time", "set_aside_count", b"set_aside_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Backlog: _TypeAlias = Backlog  # noqa: Y015
+
+@_typing.final
+class Activity(_message.Message):
+    """A source contributed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    CONTRIBUTION_TIME_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. Name of the source."""
+    @_builtins.property
+    def contribution_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. When the record last took something from it."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        contribution_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["contribution_time", b"contribution_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["contribution_time", b"contribution_time", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Activity: _TypeAlias = Activity  # noqa: Y015
+
+@_typing.final
+class Lag(_message.Message):
+    """How far a follower is behind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    UNAPPLIED_COUNT_FIELD_NUMBER: _builtins.int
+    OLDEST_TIME_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Required. Name of the follower."""
+    unapplied_count: _builtins.int
+    """Changes that it has not acknowledged as applied."""
+    rejected_count: _builtins.int
+    """Changes that it rejected."""
+    @_builtins.property
+    def oldest_time(self) -> _timestamp_pb2.Timestamp:
+        """When the oldest of them was recorded; absent if there is none."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        unapplied_count: _builtins.int = ...,
+        oldest_time: _timestamp_pb2.Timestamp | None = ...,
+        rejected_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_time", b"oldest_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "oldest_time", b"oldest_time", "rejected_count", b"rejected_count", "unapplied_count", b"unapplied_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lag: _TypeAlias = Lag  # noqa: Y015
 
 @_typing.final
 class ReportContactsResponse(_message.Message):

@@ -25,12 +25,14 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import date_pb2 as google_dot_type_dot_date__pb2
+from google.type import dayofweek_pb2 as google_dot_type_dot_dayofweek__pb2
+from npd.common.v1 import lane_pb2 as npd_dot_common_dot_v1_dot_lane__pb2
 from npd.registry.v1 import agency_pb2 as npd_dot_registry_dot_v1_dot_agency__pb2
 from npd.registry.v1 import agreement_pb2 as npd_dot_registry_dot_v1_dot_agreement__pb2
 from npd.registry.v1 import revocation_pb2 as npd_dot_registry_dot_v1_dot_revocation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnpd/registry/v1/policy.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1cnpd/registry/v1/agency.proto\x1a\x1fnpd/registry/v1/agreement.proto\x1a npd/registry/v1/revocation.proto\"&\n\x12WatchPolicyRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"8\n\x13WatchPolicyResponse\x12\x0e\n\x06update\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xab\x01\n\x0cPolicyUpdate\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1c.npd.registry.v1.PolicyEntry\"\xf4\x03\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\x12)\n\x06\x61gency\x18\x03 \x01(\x0b\x32\x17.npd.registry.v1.AgencyH\x00\x12)\n\x06system\x18\x04 \x01(\x0b\x32\x17.npd.registry.v1.SystemH\x00\x12\x33\n\x07officer\x18\x05 \x01(\x0b\x32 .npd.registry.v1.RosteredOfficerH\x00\x12/\n\tagreement\x18\x06 \x01(\x0b\x32\x1a.npd.registry.v1.AgreementH\x00\x12\x42\n\x13revoked_certificate\x18\x07 \x01(\x0b\x32#.npd.registry.v1.RevokedCertificateH\x00\x12-\n\x08operator\x18\x08 \x01(\x0b\x32\x19.npd.registry.v1.OperatorH\x00\x12\x31\n\x05\x66ield\x18\t \x01(\x0b\x32 .npd.registry.v1.FieldDefinitionH\x00\x12+\n\x07purpose\x18\n \x01(\x0b\x32\x18.npd.registry.v1.PurposeH\x00\x12/\n\tprovision\x18\x0b \x01(\x0b\x32\x1a.npd.registry.v1.ProvisionH\x00\x42\x07\n\x05value\"D\n\x0fRosteredOfficer\x12\x17\n\tagency_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xa6\x01\n\x12RevokedCertificate\x12\x15\n\rissuer_key_id\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.npd.registry.v1.RevocationReason\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x18\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xa4\x01\n\x0f\x46ieldDefinition\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tprovision\x18\x02 \x01(\t\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x11\n\tauthority\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\"\x94\x01\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\r\n\x05paths\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\"\x90\x01\n\tProvision\x12\x14\n\x0cprovision_id\x18\x01 \x01(\t\x12\x10\n\x08\x63itation\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date2k\n\rPolicyService\x12Z\n\x0bWatchPolicy\x12#.npd.registry.v1.WatchPolicyRequest\x1a$.npd.registry.v1.WatchPolicyResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnpd/registry/v1/policy.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1bgoogle/type/dayofweek.proto\x1a\x18npd/common/v1/lane.proto\x1a\x1cnpd/registry/v1/agency.proto\x1a\x1fnpd/registry/v1/agreement.proto\x1a npd/registry/v1/revocation.proto\"&\n\x12WatchPolicyRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"8\n\x13WatchPolicyResponse\x12\x0e\n\x06update\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xab\x01\n\x0cPolicyUpdate\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1c.npd.registry.v1.PolicyEntry\"\xd3\x04\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\x12)\n\x06\x61gency\x18\x03 \x01(\x0b\x32\x17.npd.registry.v1.AgencyH\x00\x12)\n\x06system\x18\x04 \x01(\x0b\x32\x17.npd.registry.v1.SystemH\x00\x12\x33\n\x07officer\x18\x05 \x01(\x0b\x32 .npd.registry.v1.RosteredOfficerH\x00\x12/\n\tagreement\x18\x06 \x01(\x0b\x32\x1a.npd.registry.v1.AgreementH\x00\x12\x42\n\x13revoked_certificate\x18\x07 \x01(\x0b\x32#.npd.registry.v1.RevokedCertificateH\x00\x12-\n\x08operator\x18\x08 \x01(\x0b\x32\x19.npd.registry.v1.OperatorH\x00\x12\x31\n\x05\x66ield\x18\t \x01(\x0b\x32 .npd.registry.v1.FieldDefinitionH\x00\x12+\n\x07purpose\x18\n \x01(\x0b\x32\x18.npd.registry.v1.PurposeH\x00\x12/\n\tprovision\x18\x0b \x01(\x0b\x32\x1a.npd.registry.v1.ProvisionH\x00\x12\'\n\x05\x63lock\x18\x0c \x01(\x0b\x32\x16.npd.registry.v1.ClockH\x00\x12\x34\n\x08\x63\x61lendar\x18\r \x01(\x0b\x32 .npd.registry.v1.WorkingCalendarH\x00\x42\x07\n\x05value\"D\n\x0fRosteredOfficer\x12\x17\n\tagency_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xa6\x01\n\x12RevokedCertificate\x12\x15\n\rissuer_key_id\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.npd.registry.v1.RevocationReason\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x18\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xda\x01\n\x0f\x46ieldDefinition\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tprovision\x18\x02 \x01(\t\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x11\n\tauthority\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\x12\x11\n\tfollowers\x18\x07 \x03(\t\x12!\n\x04lane\x18\x08 \x01(\x0e\x32\x13.npd.common.v1.Lane\"\xe1\x01\n\x05\x43lock\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\x11\n\tstart_act\x18\x04 \x01(\t\x12\x0f\n\x07\x65nd_act\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x05\x12(\n\x04unit\x18\x07 \x01(\x0e\x32\x1a.npd.registry.v1.ClockUnit\x12%\n\nstart_date\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\t \x01(\x0b\x32\x11.google.type.Date\"\xbb\x01\n\x0fWorkingCalendar\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12)\n\trest_days\x18\x02 \x03(\x0e\x32\x16.google.type.DayOfWeek\x12#\n\x08holidays\x18\x03 \x03(\x0b\x32\x11.google.type.Date\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\"\x94\x01\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\r\n\x05paths\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\"\x90\x01\n\tProvision\x12\x14\n\x0cprovision_id\x18\x01 \x01(\t\x12\x10\n\x08\x63itation\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date*l\n\tClockUnit\x12\x1a\n\x16\x43LOCK_UNIT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_UNIT_HOUR\x10\x01\x12\x12\n\x0e\x43LOCK_UNIT_DAY\x10\x02\x12\x1a\n\x16\x43LOCK_UNIT_WORKING_DAY\x10\x03\x32k\n\rPolicyService\x12Z\n\x0bWatchPolicy\x12#.npd.registry.v1.WatchPolicyRequest\x1a$.npd.registry.v1.WatchPolicyResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,26 +43,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROSTEREDOFFICER'].fields_by_name['agency_id']._serialized_options = b'\342A\001\002'
   _globals['_ROSTEREDOFFICER'].fields_by_name['officer_id']._loaded_options = None
   _globals['_ROSTEREDOFFICER'].fields_by_name['officer_id']._serialized_options = b'\342A\001\002'
-  _globals['_WATCHPOLICYREQUEST']._serialized_start=236
-  _globals['_WATCHPOLICYREQUEST']._serialized_end=274
-  _globals['_WATCHPOLICYRESPONSE']._serialized_start=276
-  _globals['_WATCHPOLICYRESPONSE']._serialized_end=332
-  _globals['_POLICYUPDATE']._serialized_start=335
-  _globals['_POLICYUPDATE']._serialized_end=506
-  _globals['_POLICYENTRY']._serialized_start=509
-  _globals['_POLICYENTRY']._serialized_end=1009
-  _globals['_ROSTEREDOFFICER']._serialized_start=1011
-  _globals['_ROSTEREDOFFICER']._serialized_end=1079
-  _globals['_REVOKEDCERTIFICATE']._serialized_start=1082
-  _globals['_REVOKEDCERTIFICATE']._serialized_end=1248
-  _globals['_OPERATOR']._serialized_start=1250
-  _globals['_OPERATOR']._serialized_end=1274
-  _globals['_FIELDDEFINITION']._serialized_start=1277
-  _globals['_FIELDDEFINITION']._serialized_end=1441
-  _globals['_PURPOSE']._serialized_start=1444
-  _globals['_PURPOSE']._serialized_end=1592
-  _globals['_PROVISION']._serialized_start=1595
-  _globals['_PROVISION']._serialized_end=1739
-  _globals['_POLICYSERVICE']._serialized_start=1741
-  _globals['_POLICYSERVICE']._serialized_end=1848
+  _globals['_CLOCKUNIT']._serialized_start=2363
+  _globals['_CLOCKUNIT']._serialized_end=2471
+  _globals['_WATCHPOLICYREQUEST']._serialized_start=291
+  _globals['_WATCHPOLICYREQUEST']._serialized_end=329
+  _globals['_WATCHPOLICYRESPONSE']._serialized_start=331
+  _globals['_WATCHPOLICYRESPONSE']._serialized_end=387
+  _globals['_POLICYUPDATE']._serialized_start=390
+  _globals['_POLICYUPDATE']._serialized_end=561
+  _globals['_POLICYENTRY']._serialized_start=564
+  _globals['_POLICYENTRY']._serialized_end=1159
+  _globals['_ROSTEREDOFFICER']._serialized_start=1161
+  _globals['_ROSTEREDOFFICER']._serialized_end=1229
+  _globals['_REVOKEDCERTIFICATE']._serialized_start=1232
+  _globals['_REVOKEDCERTIFICATE']._serialized_end=1398
+  _globals['_OPERATOR']._serialized_start=1400
+  _globals['_OPERATOR']._serialized_end=1424
+  _globals['_FIELDDEFINITION']._serialized_start=1427
+  _globals['_FIELDDEFINITION']._serialized_end=1645
+  _globals['_CLOCK']._serialized_start=1648
+  _globals['_CLOCK']._serialized_end=1873
+  _globals['_WORKINGCALENDAR']._serialized_start=1876
+  _globals['_WORKINGCALENDAR']._serialized_end=2063
+  _globals['_PURPOSE']._serialized_start=2066
+  _globals['_PURPOSE']._serialized_end=2214
+  _globals['_PROVISION']._serialized_start=2217
+  _globals['_PROVISION']._serialized_end=2361
+  _globals['_POLICYSERVICE']._serialized_start=2473
+  _globals['_POLICYSERVICE']._serialized_end=2580
 # @@protoc_insertion_point(module_scope)

@@ -10,7 +10,10 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.type import date_pb2 as _date_pb2
+from google.type import dayofweek_pb2 as _dayofweek_pb2
+from npd.common.v1 import lane_pb2 as _lane_pb2
 from npd.registry.v1 import agency_pb2 as _agency_pb2
 from npd.registry.v1 import agreement_pb2 as _agreement_pb2
 from npd.registry.v1 import revocation_pb2 as _revocation_pb2
@@ -24,6 +27,34 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _ClockUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ClockUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ClockUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CLOCK_UNIT_UNSPECIFIED: _ClockUnit.ValueType  # 0
+    """Never sent."""
+    CLOCK_UNIT_HOUR: _ClockUnit.ValueType  # 1
+    """Hours."""
+    CLOCK_UNIT_DAY: _ClockUnit.ValueType  # 2
+    """Calendar days: to the end of the last one."""
+    CLOCK_UNIT_WORKING_DAY: _ClockUnit.ValueType  # 3
+    """Working days of the calendar: to the end of the last one."""
+
+class ClockUnit(_ClockUnit, metaclass=_ClockUnitEnumTypeWrapper):
+    """How a clock counts."""
+
+CLOCK_UNIT_UNSPECIFIED: ClockUnit.ValueType  # 0
+"""Never sent."""
+CLOCK_UNIT_HOUR: ClockUnit.ValueType  # 1
+"""Hours."""
+CLOCK_UNIT_DAY: ClockUnit.ValueType  # 2
+"""Calendar days: to the end of the last one."""
+CLOCK_UNIT_WORKING_DAY: ClockUnit.ValueType  # 3
+"""Working days of the calendar: to the end of the last one."""
+Global___ClockUnit: _TypeAlias = ClockUnit  # noqa: Y015
 
 @_typing.final
 class WatchPolicyRequest(_message.Message):
@@ -132,6 +163,8 @@ class PolicyEntry(_message.Message):
     FIELD_FIELD_NUMBER: _builtins.int
     PURPOSE_FIELD_NUMBER: _builtins.int
     PROVISION_FIELD_NUMBER: _builtins.int
+    CLOCK_FIELD_NUMBER: _builtins.int
+    CALENDAR_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Key, unique: kind and id, "system/tax/core"."""
     removed: _builtins.bool
@@ -172,6 +205,14 @@ class PolicyEntry(_message.Message):
     def provision(self) -> Global___Provision:
         """A provision of law."""
 
+    @_builtins.property
+    def clock(self) -> Global___Clock:
+        """A legal clock."""
+
+    @_builtins.property
+    def calendar(self) -> Global___WorkingCalendar:
+        """A calendar of working days."""
+
     def __init__(
         self,
         *,
@@ -186,12 +227,14 @@ class PolicyEntry(_message.Message):
         field: Global___FieldDefinition | None = ...,
         purpose: Global___Purpose | None = ...,
         provision: Global___Provision | None = ...,
+        clock: Global___Clock | None = ...,
+        calendar: Global___WorkingCalendar | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "field", b"field", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "calendar", b"calendar", "clock", b"clock", "field", b"field", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "field", b"field", "key", b"key", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "removed", b"removed", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "calendar", b"calendar", "clock", b"clock", "field", b"field", "key", b"key", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "removed", b"removed", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["agency", "system", "officer", "agreement", "revoked_certificate", "operator", "field", "purpose", "provision"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["agency", "system", "officer", "agreement", "revoked_certificate", "operator", "field", "purpose", "provision", "clock", "calendar"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -293,12 +336,16 @@ class FieldDefinition(_message.Message):
     AUTHORITY_FIELD_NUMBER: _builtins.int
     START_DATE_FIELD_NUMBER: _builtins.int
     END_DATE_FIELD_NUMBER: _builtins.int
+    FOLLOWERS_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """Top-level path of Person."""
     provision: _builtins.str
     """Provision that makes it a field of the database."""
     sensitive: _builtins.bool
     """Data that the law treats as sensitive."""
+    lane: _lane_pb2.Lane.ValueType
+    """Lane of the feed in which its changes travel."""
     @_builtins.property
     def authority(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sources in the order of their authority: rooms by name, and "agency" for any system with a grant to contribute it."""
@@ -311,6 +358,10 @@ class FieldDefinition(_message.Message):
     def end_date(self) -> _date_pb2.Date:
         """In force until, inclusive; absent if open."""
 
+    @_builtins.property
+    def followers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Rooms that follow changes of the field."""
+
     def __init__(
         self,
         *,
@@ -320,14 +371,120 @@ class FieldDefinition(_message.Message):
         authority: _abc.Iterable[_builtins.str] | None = ...,
         start_date: _date_pb2.Date | None = ...,
         end_date: _date_pb2.Date | None = ...,
+        followers: _abc.Iterable[_builtins.str] | None = ...,
+        lane: _lane_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "end_date", b"end_date", "path", b"path", "provision", b"provision", "sensitive", b"sensitive", "start_date", b"start_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["authority", b"authority", "end_date", b"end_date", "followers", b"followers", "lane", b"lane", "path", b"path", "provision", b"provision", "sensitive", b"sensitive", "start_date", b"start_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FieldDefinition: _TypeAlias = FieldDefinition  # noqa: Y015
+
+@_typing.final
+class Clock(_message.Message):
+    """A time within which the law wants one act to follow another, effective-dated."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    PROVISION_FIELD_NUMBER: _builtins.int
+    START_ACT_FIELD_NUMBER: _builtins.int
+    END_ACT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    UNIT_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Code."""
+    title: _builtins.str
+    """What must be done, in words."""
+    provision: _builtins.str
+    """Provision that sets it."""
+    start_act: _builtins.str
+    """Act that starts it, the `act` of a chain's link."""
+    end_act: _builtins.str
+    """Act that stops it."""
+    amount: _builtins.int
+    """How many units."""
+    unit: Global___ClockUnit.ValueType
+    """Unit."""
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """In force from."""
+
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """In force until, inclusive; absent if open."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        title: _builtins.str = ...,
+        provision: _builtins.str = ...,
+        start_act: _builtins.str = ...,
+        end_act: _builtins.str = ...,
+        amount: _builtins.int = ...,
+        unit: Global___ClockUnit.ValueType = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["amount", b"amount", "code", b"code", "end_act", b"end_act", "end_date", b"end_date", "provision", b"provision", "start_act", b"start_act", "start_date", b"start_date", "title", b"title", "unit", b"unit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Clock: _TypeAlias = Clock  # noqa: Y015
+
+@_typing.final
+class WorkingCalendar(_message.Message):
+    """Which days are no working days, for a span of days."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    REST_DAYS_FIELD_NUMBER: _builtins.int
+    HOLIDAYS_FIELD_NUMBER: _builtins.int
+    START_DATE_FIELD_NUMBER: _builtins.int
+    END_DATE_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """Code, unique: "VN-2026"."""
+    @_builtins.property
+    def rest_days(self) -> _containers.RepeatedScalarFieldContainer[_dayofweek_pb2.DayOfWeek.ValueType]:
+        """Days of the week on which nobody works."""
+
+    @_builtins.property
+    def holidays(self) -> _containers.RepeatedCompositeFieldContainer[_date_pb2.Date]:
+        """Public holidays."""
+
+    @_builtins.property
+    def start_date(self) -> _date_pb2.Date:
+        """First day that it tells of."""
+
+    @_builtins.property
+    def end_date(self) -> _date_pb2.Date:
+        """Last day that it tells of."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        rest_days: _abc.Iterable[_dayofweek_pb2.DayOfWeek.ValueType] | None = ...,
+        holidays: _abc.Iterable[_date_pb2.Date] | None = ...,
+        start_date: _date_pb2.Date | None = ...,
+        end_date: _date_pb2.Date | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_date", b"end_date", "start_date", b"start_date"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "end_date", b"end_date", "holidays", b"holidays", "rest_days", b"rest_days", "start_date", b"start_date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WorkingCalendar: _TypeAlias = WorkingCalendar  # noqa: Y015
 
 @_typing.final
 class Purpose(_message.Message):

@@ -25,33 +25,41 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from npd.common.v1 import access_pb2 as npd_dot_common_dot_v1_dot_access__pb2
+from npd.common.v1 import chain_pb2 as npd_dot_common_dot_v1_dot_chain__pb2
 from npd.common.v1 import evidence_pb2 as npd_dot_common_dot_v1_dot_evidence__pb2
+from npd.common.v1 import lane_pb2 as npd_dot_common_dot_v1_dot_lane__pb2
 from npd.common.v1 import person_pb2 as npd_dot_common_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnpd/sharing/v1/change.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x1anpd/common/v1/person.proto\"/\n\x06\x43ursor\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"\xab\x02\n\x06\x43hange\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x0b\n\x03pin\x18\x03 \x01(\t\x12\x15\n\rchanged_paths\x18\x04 \x03(\t\x12&\n\x07\x63itizen\x18\x05 \x01(\x0b\x32\x15.npd.common.v1.Person\x12\x16\n\x0e\x64isputed_paths\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07receipt\x18\n \x01(\x0b\x32\x16.npd.common.v1.Receipt\"\x83\x01\n\x12PullChangesRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12\x11\n\tpage_size\x18\x03 \x01(\x05\"\xb9\x01\n\x13PullChangesResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.npd.sharing.v1.Change\x12+\n\x0bnext_cursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12$\n\x04head\x18\x03 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12&\n\x06oldest\x18\x04 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\"q\n\x13WatchChangesRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\"\x8d\x01\n\x14WatchChangesResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.npd.sharing.v1.Change\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12$\n\x04head\x18\x03 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor2\xc4\x01\n\rChangeService\x12V\n\x0bPullChanges\x12\".npd.sharing.v1.PullChangesRequest\x1a#.npd.sharing.v1.PullChangesResponse\x12[\n\x0cWatchChanges\x12#.npd.sharing.v1.WatchChangesRequest\x1a$.npd.sharing.v1.WatchChangesResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnpd/sharing/v1/change.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a\x19npd/common/v1/chain.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x18npd/common/v1/lane.proto\x1a\x1anpd/common/v1/person.proto\"/\n\x06\x43ursor\x12\x13\n\x0bincarnation\x18\x01 \x01(\x03\x12\x10\n\x08position\x18\x02 \x01(\x03\"\x8f\x03\n\x06\x43hange\x12\x10\n\x08position\x18\x01 \x01(\x03\x12\x11\n\tchange_id\x18\x02 \x01(\t\x12\x0b\n\x03pin\x18\x03 \x01(\t\x12\x15\n\rchanged_paths\x18\x04 \x03(\t\x12&\n\x07\x63itizen\x18\x05 \x01(\x0b\x32\x15.npd.common.v1.Person\x12\x16\n\x0e\x64isputed_paths\x18\x06 \x03(\t\x12\x0e\n\x06source\x18\x07 \x01(\t\x12.\n\nevent_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x07receipt\x18\n \x01(\x0b\x32\x16.npd.common.v1.Receipt\x12!\n\x04lane\x18\x0b \x01(\x0e\x32\x13.npd.common.v1.Lane\x12+\n\tcausation\x18\x0c \x01(\x0b\x32\x18.npd.common.v1.Causation\x12\x12\n\nsubject_id\x18\r \x01(\t\"\xa0\x01\n\x12PullChangesRequest\x12,\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContext\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12!\n\x04lane\x18\x04 \x01(\x0e\x32\x13.npd.common.v1.Lane\"\xb9\x01\n\x13PullChangesResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.npd.sharing.v1.Change\x12+\n\x0bnext_cursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12$\n\x04head\x18\x03 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12&\n\x06oldest\x18\x04 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\"\x8e\x01\n\x13WatchChangesRequest\x12,\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContext\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12!\n\x04lane\x18\x03 \x01(\x0e\x32\x13.npd.common.v1.Lane\"\x8d\x01\n\x14WatchChangesResponse\x12\'\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x16.npd.sharing.v1.Change\x12&\n\x06\x63ursor\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12$\n\x04head\x18\x03 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\"\xf8\x01\n\x12\x41\x63knowledgeRequest\x12,\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContext\x12!\n\x04lane\x18\x02 \x01(\x0e\x32\x13.npd.common.v1.Lane\x12(\n\x08received\x18\x03 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12\'\n\x07\x61pplied\x18\x04 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12+\n\x08rejected\x18\x05 \x03(\x0b\x32\x19.npd.sharing.v1.Rejection\x12\x11\n\trecovered\x18\x06 \x03(\t\":\n\tRejection\x12\x17\n\tchange_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06reason\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\x80\x01\n\x13\x41\x63knowledgeResponse\x12(\n\x08received\x18\x01 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12\'\n\x07\x61pplied\x18\x02 \x01(\x0b\x32\x16.npd.sharing.v1.Cursor\x12\x16\n\x0erejected_count\x18\x03 \x01(\x03\x32\x9c\x02\n\rChangeService\x12V\n\x0bPullChanges\x12\".npd.sharing.v1.PullChangesRequest\x1a#.npd.sharing.v1.PullChangesResponse\x12[\n\x0cWatchChanges\x12#.npd.sharing.v1.WatchChangesRequest\x1a$.npd.sharing.v1.WatchChangesResponse0\x01\x12V\n\x0b\x41\x63knowledge\x12\".npd.sharing.v1.AcknowledgeRequest\x1a#.npd.sharing.v1.AcknowledgeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'npd.sharing.v1.change_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_PULLCHANGESREQUEST'].fields_by_name['access']._loaded_options = None
-  _globals['_PULLCHANGESREQUEST'].fields_by_name['access']._serialized_options = b'\342A\001\002'
-  _globals['_WATCHCHANGESREQUEST'].fields_by_name['access']._loaded_options = None
-  _globals['_WATCHCHANGESREQUEST'].fields_by_name['access']._serialized_options = b'\342A\001\002'
-  _globals['_CURSOR']._serialized_start=199
-  _globals['_CURSOR']._serialized_end=246
-  _globals['_CHANGE']._serialized_start=249
-  _globals['_CHANGE']._serialized_end=548
-  _globals['_PULLCHANGESREQUEST']._serialized_start=551
-  _globals['_PULLCHANGESREQUEST']._serialized_end=682
-  _globals['_PULLCHANGESRESPONSE']._serialized_start=685
-  _globals['_PULLCHANGESRESPONSE']._serialized_end=870
-  _globals['_WATCHCHANGESREQUEST']._serialized_start=872
-  _globals['_WATCHCHANGESREQUEST']._serialized_end=985
-  _globals['_WATCHCHANGESRESPONSE']._serialized_start=988
-  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1129
-  _globals['_CHANGESERVICE']._serialized_start=1132
-  _globals['_CHANGESERVICE']._serialized_end=1328
+  _globals['_REJECTION'].fields_by_name['change_id']._loaded_options = None
+  _globals['_REJECTION'].fields_by_name['change_id']._serialized_options = b'\342A\001\002'
+  _globals['_REJECTION'].fields_by_name['reason']._loaded_options = None
+  _globals['_REJECTION'].fields_by_name['reason']._serialized_options = b'\342A\001\002'
+  _globals['_CURSOR']._serialized_start=252
+  _globals['_CURSOR']._serialized_end=299
+  _globals['_CHANGE']._serialized_start=302
+  _globals['_CHANGE']._serialized_end=701
+  _globals['_PULLCHANGESREQUEST']._serialized_start=704
+  _globals['_PULLCHANGESREQUEST']._serialized_end=864
+  _globals['_PULLCHANGESRESPONSE']._serialized_start=867
+  _globals['_PULLCHANGESRESPONSE']._serialized_end=1052
+  _globals['_WATCHCHANGESREQUEST']._serialized_start=1055
+  _globals['_WATCHCHANGESREQUEST']._serialized_end=1197
+  _globals['_WATCHCHANGESRESPONSE']._serialized_start=1200
+  _globals['_WATCHCHANGESRESPONSE']._serialized_end=1341
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_start=1344
+  _globals['_ACKNOWLEDGEREQUEST']._serialized_end=1592
+  _globals['_REJECTION']._serialized_start=1594
+  _globals['_REJECTION']._serialized_end=1652
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_start=1655
+  _globals['_ACKNOWLEDGERESPONSE']._serialized_end=1783
+  _globals['_CHANGESERVICE']._serialized_start=1786
+  _globals['_CHANGESERVICE']._serialized_end=2070
 # @@protoc_insertion_point(module_scope)

@@ -11,7 +11,9 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from npd.common.v1 import access_pb2 as _access_pb2
+from npd.common.v1 import chain_pb2 as _chain_pb2
 from npd.common.v1 import evidence_pb2 as _evidence_pb2
+from npd.common.v1 import lane_pb2 as _lane_pb2
 from npd.common.v1 import person_pb2 as _person_pb2
 import builtins as _builtins
 import sys
@@ -66,6 +68,9 @@ class Change(_message.Message):
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     RECORD_TIME_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    CAUSATION_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
     position: _builtins.int
     """Position in the feed."""
     change_id: _builtins.str
@@ -74,6 +79,10 @@ class Change(_message.Message):
     """PIN at the time of the change: mode CHANGES names the person by it, also where the mask does not grant the field."""
     source: _builtins.str
     """The source that caused the change."""
+    lane: _lane_pb2.Lane.ValueType
+    """Its lane."""
+    subject_id: _builtins.str
+    """Internal subject id (UUID), for rooms alone."""
     @_builtins.property
     def changed_paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Granted top-level paths that changed."""
@@ -98,6 +107,10 @@ class Change(_message.Message):
     def receipt(self) -> _evidence_pb2.Receipt:
         """Evidence of this disclosure."""
 
+    @_builtins.property
+    def causation(self) -> _chain_pb2.Causation:
+        """The chain that it belongs to; its causation id is that of what the source did."""
+
     def __init__(
         self,
         *,
@@ -111,10 +124,13 @@ class Change(_message.Message):
         event_time: _timestamp_pb2.Timestamp | None = ...,
         record_time: _timestamp_pb2.Timestamp | None = ...,
         receipt: _evidence_pb2.Receipt | None = ...,
+        lane: _lane_pb2.Lane.ValueType = ...,
+        causation: _chain_pb2.Causation | None = ...,
+        subject_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["citizen", b"citizen", "event_time", b"event_time", "receipt", b"receipt", "record_time", b"record_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["causation", b"causation", "citizen", b"citizen", "event_time", b"event_time", "receipt", b"receipt", "record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "changed_paths", b"changed_paths", "citizen", b"citizen", "disputed_paths", b"disputed_paths", "event_time", b"event_time", "pin", b"pin", "position", b"position", "receipt", b"receipt", "record_time", b"record_time", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["causation", b"causation", "change_id", b"change_id", "changed_paths", b"changed_paths", "citizen", b"citizen", "disputed_paths", b"disputed_paths", "event_time", b"event_time", "lane", b"lane", "pin", b"pin", "position", b"position", "receipt", b"receipt", "record_time", b"record_time", "source", b"source", "subject_id", b"subject_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -129,11 +145,14 @@ class PullChangesRequest(_message.Message):
     ACCESS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Changes at most, 1 to 1,000; 0 means 100."""
+    lane: _lane_pb2.Lane.ValueType
+    """Only this lane; unspecified means all."""
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
-        """Required. Ground of the request; the agreement grants CHANGES."""
+        """Required of agencies. Ground of the request; the agreement grants CHANGES. A room leaves it out."""
 
     @_builtins.property
     def cursor(self) -> Global___Cursor:
@@ -145,10 +164,11 @@ class PullChangesRequest(_message.Message):
         access: _access_pb2.AccessContext | None = ...,
         cursor: Global___Cursor | None = ...,
         page_size: _builtins.int = ...,
+        lane: _lane_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor", "page_size", b"page_size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor", "lane", b"lane", "page_size", b"page_size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -204,9 +224,12 @@ class WatchChangesRequest(_message.Message):
 
     ACCESS_FIELD_NUMBER: _builtins.int
     CURSOR_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    lane: _lane_pb2.Lane.ValueType
+    """Only this lane; unspecified means all."""
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
-        """Required. Ground of the request; the agreement grants CHANGES."""
+        """Required of agencies. Ground of the request; the agreement grants CHANGES. A room leaves it out."""
 
     @_builtins.property
     def cursor(self) -> Global___Cursor:
@@ -217,10 +240,11 @@ class WatchChangesRequest(_message.Message):
         *,
         access: _access_pb2.AccessContext | None = ...,
         cursor: Global___Cursor | None = ...,
+        lane: _lane_pb2.Lane.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "cursor", b"cursor", "lane", b"lane"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -261,3 +285,115 @@ class WatchChangesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WatchChangesResponse: _TypeAlias = WatchChangesResponse  # noqa: Y015
+
+@_typing.final
+class AcknowledgeRequest(_message.Message):
+    """How far a follower has come."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACCESS_FIELD_NUMBER: _builtins.int
+    LANE_FIELD_NUMBER: _builtins.int
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REJECTED_FIELD_NUMBER: _builtins.int
+    RECOVERED_FIELD_NUMBER: _builtins.int
+    lane: _lane_pb2.Lane.ValueType
+    """The lane that it is about, as in the Pull or Watch."""
+    @_builtins.property
+    def access(self) -> _access_pb2.AccessContext:
+        """Required of agencies. Ground, as of the Pull or Watch that brought the changes. A room leaves it out."""
+
+    @_builtins.property
+    def received(self) -> Global___Cursor:
+        """RECEIVED: every change up to here has arrived and is kept safe."""
+
+    @_builtins.property
+    def applied(self) -> Global___Cursor:
+        """APPLIED: every change up to here has taken effect at the caller's, but for the rejected ones."""
+
+    @_builtins.property
+    def rejected(self) -> _containers.RepeatedCompositeFieldContainer[Global___Rejection]:
+        """REJECTED: changes that could not be applied; 1,000 at most. One that is applied after all is named in `recovered`."""
+
+    @_builtins.property
+    def recovered(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Ids of changes rejected before that have been applied since; 1,000 at most."""
+
+    def __init__(
+        self,
+        *,
+        access: _access_pb2.AccessContext | None = ...,
+        lane: _lane_pb2.Lane.ValueType = ...,
+        received: Global___Cursor | None = ...,
+        applied: Global___Cursor | None = ...,
+        rejected: _abc.Iterable[Global___Rejection] | None = ...,
+        recovered: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "applied", b"applied", "received", b"received"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "applied", b"applied", "lane", b"lane", "received", b"received", "recovered", b"recovered", "rejected", b"rejected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeRequest: _TypeAlias = AcknowledgeRequest  # noqa: Y015
+
+@_typing.final
+class Rejection(_message.Message):
+    """A change that a follower could not apply."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHANGE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    change_id: _builtins.str
+    """Required. Id of the change."""
+    reason: _builtins.str
+    """Required. Why, a code of the follower's own: 1 to 64 capital letters, digits and _. No personal data."""
+    def __init__(
+        self,
+        *,
+        change_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["change_id", b"change_id", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rejection: _TypeAlias = Rejection  # noqa: Y015
+
+@_typing.final
+class AcknowledgeResponse(_message.Message):
+    """What the record knows of the follower now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RECEIVED_FIELD_NUMBER: _builtins.int
+    APPLIED_FIELD_NUMBER: _builtins.int
+    REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    rejected_count: _builtins.int
+    """Changes that still count as rejected."""
+    @_builtins.property
+    def received(self) -> Global___Cursor:
+        """RECEIVED up to here."""
+
+    @_builtins.property
+    def applied(self) -> Global___Cursor:
+        """APPLIED up to here."""
+
+    def __init__(
+        self,
+        *,
+        received: Global___Cursor | None = ...,
+        applied: Global___Cursor | None = ...,
+        rejected_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "received", b"received"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["applied", b"applied", "received", b"received", "rejected_count", b"rejected_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AcknowledgeResponse: _TypeAlias = AcknowledgeResponse  # noqa: Y015

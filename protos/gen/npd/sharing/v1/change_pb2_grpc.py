@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ChangeServiceStub(object):
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES.
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
     """
 
     def __init__(self, channel):
@@ -45,10 +46,16 @@ class ChangeServiceStub(object):
                 request_serializer=npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesRequest.SerializeToString,
                 response_deserializer=npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesResponse.FromString,
                 _registered_method=True)
+        self.Acknowledge = channel.unary_unary(
+                '/npd.sharing.v1.ChangeService/Acknowledge',
+                request_serializer=npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeRequest.SerializeToString,
+                response_deserializer=npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeResponse.FromString,
+                _registered_method=True)
 
 
 class ChangeServiceServicer(object):
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES.
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
     """
 
     def PullChanges(self, request, context):
@@ -68,6 +75,14 @@ class ChangeServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Acknowledge(self, request, context):
+        """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
+        the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ChangeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -81,6 +96,11 @@ def add_ChangeServiceServicer_to_server(servicer, server):
                     request_deserializer=npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesRequest.FromString,
                     response_serializer=npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesResponse.SerializeToString,
             ),
+            'Acknowledge': grpc.unary_unary_rpc_method_handler(
+                    servicer.Acknowledge,
+                    request_deserializer=npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeRequest.FromString,
+                    response_serializer=npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'npd.sharing.v1.ChangeService', rpc_method_handlers)
@@ -90,7 +110,8 @@ def add_ChangeServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ChangeService(object):
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES.
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
     """
 
     @staticmethod
@@ -137,6 +158,33 @@ class ChangeService(object):
             '/npd.sharing.v1.ChangeService/WatchChanges',
             npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesRequest.SerializeToString,
             npd_dot_sharing_dot_v1_dot_change__pb2.WatchChangesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Acknowledge(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/npd.sharing.v1.ChangeService/Acknowledge',
+            npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeRequest.SerializeToString,
+            npd_dot_sharing_dot_v1_dot_change__pb2.AcknowledgeResponse.FromString,
             options,
             channel_credentials,
             insecure,

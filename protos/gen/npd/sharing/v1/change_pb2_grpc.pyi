@@ -29,7 +29,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ChangeServiceStub:
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES."""
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -43,10 +45,16 @@ class ChangeServiceStub:
     with the reason. Errors: as PullChanges, STREAM_SLOTS_TAKEN, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
     SYSTEM_SUSPENDED, AGREEMENT_SUSPENDED, ROOM_STOPPING.
     """
+    Acknowledge: _grpc.UnaryUnaryMultiCallable[_change_pb2.AcknowledgeRequest, _change_pb2.AcknowledgeResponse]
+    """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
+    the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+    """
 
 @_typing.type_check_only
 class ChangeServiceAsyncStub(ChangeServiceStub):
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES."""
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     PullChanges: _aio.UnaryUnaryMultiCallable[_change_pb2.PullChangesRequest, _change_pb2.PullChangesResponse]  # type: ignore[assignment]
@@ -57,9 +65,15 @@ class ChangeServiceAsyncStub(ChangeServiceStub):
     with the reason. Errors: as PullChanges, STREAM_SLOTS_TAKEN, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
     SYSTEM_SUSPENDED, AGREEMENT_SUSPENDED, ROOM_STOPPING.
     """
+    Acknowledge: _aio.UnaryUnaryMultiCallable[_change_pb2.AcknowledgeRequest, _change_pb2.AcknowledgeResponse]  # type: ignore[assignment]
+    """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
+    the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+    """
 
 class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES."""
+    """Lets systems follow changes of the fields that their agreement grants in mode CHANGES, and rooms those of the fields
+    whose definition names them as followers.
+    """
 
     @_abc_1.abstractmethod
     def PullChanges(
@@ -79,6 +93,16 @@ class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
         its last message carries the cursor to go on from. A revoked, suspended or expired caller is cut off within a second,
         with the reason. Errors: as PullChanges, STREAM_SLOTS_TAKEN, CERTIFICATE_REVOKED, CERTIFICATE_EXPIRED,
         SYSTEM_SUSPENDED, AGREEMENT_SUSPENDED, ROOM_STOPPING.
+        """
+
+    @_abc_1.abstractmethod
+    def Acknowledge(
+        self,
+        request: _change_pb2.AcknowledgeRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_change_pb2.AcknowledgeResponse, _abc.Awaitable[_change_pb2.AcknowledgeResponse]]:
+        """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
+        the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
         """
 
 def add_ChangeServiceServicer_to_server(servicer: ChangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

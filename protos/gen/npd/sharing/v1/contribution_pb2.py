@@ -26,11 +26,12 @@ from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior_
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from npd.common.v1 import access_pb2 as npd_dot_common_dot_v1_dot_access__pb2
+from npd.common.v1 import chain_pb2 as npd_dot_common_dot_v1_dot_chain__pb2
 from npd.common.v1 import error_reason_pb2 as npd_dot_common_dot_v1_dot_error__reason__pb2
 from npd.common.v1 import person_pb2 as npd_dot_common_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!npd/sharing/v1/contribution.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a npd/common/v1/error_reason.proto\x1a\x1anpd/common/v1/person.proto\"\x92\x01\n\x11\x43ontributeRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1c.npd.common.v1.AccessContext\x12\x35\n\x05items\x18\x03 \x03(\x0b\x32 .npd.sharing.v1.ContributionItemB\x04\xe2\x41\x01\x02\"\xad\x02\n\x10\x43ontributionItem\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x03pin\x18\x02 \x01(\tH\x00\x12\x14\n\nsubject_id\x18\x03 \x01(\tH\x00\x12+\n\x06person\x18\x04 \x01(\x0b\x32\x15.npd.common.v1.PersonB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x34\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x37\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x42\t\n\x07subject\"I\n\x12\x43ontributeResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".npd.sharing.v1.ContributionResult\"\xb7\x02\n\x12\x43ontributionResult\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x39\n\x06status\x18\x02 \x01(\x0e\x32).npd.sharing.v1.ContributionResult.Status\x12\x16\n\x0e\x64isputed_paths\x18\x03 \x03(\t\x12*\n\x06reason\x18\x04 \x01(\x0e\x32\x1a.npd.common.v1.ErrorReason\x12\r\n\x05\x66ield\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"p\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_APPLIED\x10\x01\x12\x14\n\x10STATUS_DUPLICATE\x10\x02\x12\x0f\n\x0bSTATUS_HELD\x10\x03\x12\x13\n\x0fSTATUS_REJECTED\x10\x04\x32j\n\x13\x43ontributionService\x12S\n\nContribute\x12!.npd.sharing.v1.ContributeRequest\x1a\".npd.sharing.v1.ContributeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!npd/sharing/v1/contribution.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a\x19npd/common/v1/chain.proto\x1a npd/common/v1/error_reason.proto\x1a\x1anpd/common/v1/person.proto\"\x92\x01\n\x11\x43ontributeRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12,\n\x06\x61\x63\x63\x65ss\x18\x02 \x01(\x0b\x32\x1c.npd.common.v1.AccessContext\x12\x35\n\x05items\x18\x03 \x03(\x0b\x32 .npd.sharing.v1.ContributionItemB\x04\xe2\x41\x01\x02\"\x88\x03\n\x10\x43ontributionItem\x12\x16\n\x08\x65vent_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\r\n\x03pin\x18\x02 \x01(\tH\x00\x12\x14\n\nsubject_id\x18\x03 \x01(\tH\x00\x12+\n\x06person\x18\x04 \x01(\x0b\x32\x15.npd.common.v1.PersonB\x04\xe2\x41\x01\x02\x12\x35\n\x0bupdate_mask\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x34\n\nevent_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x37\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12+\n\tcausation\x18\x08 \x01(\x0b\x32\x18.npd.common.v1.Causation\x12,\n\x06\x61\x63\x63\x65ss\x18\t \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\t\n\x07subject\"I\n\x12\x43ontributeResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".npd.sharing.v1.ContributionResult\"\xb7\x02\n\x12\x43ontributionResult\x12\x10\n\x08\x65vent_id\x18\x01 \x01(\t\x12\x39\n\x06status\x18\x02 \x01(\x0e\x32).npd.sharing.v1.ContributionResult.Status\x12\x16\n\x0e\x64isputed_paths\x18\x03 \x03(\t\x12*\n\x06reason\x18\x04 \x01(\x0e\x32\x1a.npd.common.v1.ErrorReason\x12\r\n\x05\x66ield\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"p\n\x06Status\x12\x16\n\x12STATUS_UNSPECIFIED\x10\x00\x12\x12\n\x0eSTATUS_APPLIED\x10\x01\x12\x14\n\x10STATUS_DUPLICATE\x10\x02\x12\x0f\n\x0bSTATUS_HELD\x10\x03\x12\x13\n\x0fSTATUS_REJECTED\x10\x04\x32j\n\x13\x43ontributionService\x12S\n\nContribute\x12!.npd.sharing.v1.ContributeRequest\x1a\".npd.sharing.v1.ContributeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,16 +52,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONTRIBUTIONITEM'].fields_by_name['event_time']._serialized_options = b'\342A\001\002'
   _globals['_CONTRIBUTIONITEM'].fields_by_name['register_time']._loaded_options = None
   _globals['_CONTRIBUTIONITEM'].fields_by_name['register_time']._serialized_options = b'\342A\001\002'
-  _globals['_CONTRIBUTEREQUEST']._serialized_start=244
-  _globals['_CONTRIBUTEREQUEST']._serialized_end=390
-  _globals['_CONTRIBUTIONITEM']._serialized_start=393
-  _globals['_CONTRIBUTIONITEM']._serialized_end=694
-  _globals['_CONTRIBUTERESPONSE']._serialized_start=696
-  _globals['_CONTRIBUTERESPONSE']._serialized_end=769
-  _globals['_CONTRIBUTIONRESULT']._serialized_start=772
-  _globals['_CONTRIBUTIONRESULT']._serialized_end=1083
-  _globals['_CONTRIBUTIONRESULT_STATUS']._serialized_start=971
-  _globals['_CONTRIBUTIONRESULT_STATUS']._serialized_end=1083
-  _globals['_CONTRIBUTIONSERVICE']._serialized_start=1085
-  _globals['_CONTRIBUTIONSERVICE']._serialized_end=1191
+  _globals['_CONTRIBUTEREQUEST']._serialized_start=271
+  _globals['_CONTRIBUTEREQUEST']._serialized_end=417
+  _globals['_CONTRIBUTIONITEM']._serialized_start=420
+  _globals['_CONTRIBUTIONITEM']._serialized_end=812
+  _globals['_CONTRIBUTERESPONSE']._serialized_start=814
+  _globals['_CONTRIBUTERESPONSE']._serialized_end=887
+  _globals['_CONTRIBUTIONRESULT']._serialized_start=890
+  _globals['_CONTRIBUTIONRESULT']._serialized_end=1201
+  _globals['_CONTRIBUTIONRESULT_STATUS']._serialized_start=1089
+  _globals['_CONTRIBUTIONRESULT_STATUS']._serialized_end=1201
+  _globals['_CONTRIBUTIONSERVICE']._serialized_start=1203
+  _globals['_CONTRIBUTIONSERVICE']._serialized_end=1309
 # @@protoc_insertion_point(module_scope)

@@ -11,6 +11,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from npd.common.v1 import access_pb2 as _access_pb2
+from npd.common.v1 import chain_pb2 as _chain_pb2
 from npd.common.v1 import error_reason_pb2 as _error_reason_pb2
 from npd.common.v1 import person_pb2 as _person_pb2
 import builtins as _builtins
@@ -71,6 +72,8 @@ class ContributionItem(_message.Message):
     UPDATE_MASK_FIELD_NUMBER: _builtins.int
     EVENT_TIME_FIELD_NUMBER: _builtins.int
     REGISTER_TIME_FIELD_NUMBER: _builtins.int
+    CAUSATION_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
     event_id: _builtins.str
     """Required. The source's own id of the event, 1 to 64 visible ASCII characters, never used for another content."""
     pin: _builtins.str
@@ -96,6 +99,14 @@ class ContributionItem(_message.Message):
     def register_time(self) -> _timestamp_pb2.Timestamp:
         """Required. When the source registered it. Late registration is normal, so the two differ."""
 
+    @_builtins.property
+    def causation(self) -> _chain_pb2.Causation:
+        """The chain that the item belongs to, and the act or change that caused it. Absent: it begins a chain."""
+
+    @_builtins.property
+    def access(self) -> _access_pb2.AccessContext:
+        """For rooms: the ground of the act that the item tells of, with its origin. Absent for what a room did by itself."""
+
     def __init__(
         self,
         *,
@@ -106,10 +117,12 @@ class ContributionItem(_message.Message):
         update_mask: _field_mask_pb2.FieldMask | None = ...,
         event_time: _timestamp_pb2.Timestamp | None = ...,
         register_time: _timestamp_pb2.Timestamp | None = ...,
+        causation: _chain_pb2.Causation | None = ...,
+        access: _access_pb2.AccessContext | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "person", b"person", "pin", b"pin", "register_time", b"register_time", "subject", b"subject", "subject_id", b"subject_id", "update_mask", b"update_mask"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "causation", b"causation", "event_time", b"event_time", "person", b"person", "pin", b"pin", "register_time", b"register_time", "subject", b"subject", "subject_id", b"subject_id", "update_mask", b"update_mask"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["event_id", b"event_id", "event_time", b"event_time", "person", b"person", "pin", b"pin", "register_time", b"register_time", "subject", b"subject", "subject_id", b"subject_id", "update_mask", b"update_mask"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "causation", b"causation", "event_id", b"event_id", "event_time", b"event_time", "person", b"person", "pin", b"pin", "register_time", b"register_time", "subject", b"subject", "subject_id", b"subject_id", "update_mask", b"update_mask"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_subject: _TypeAlias = _typing.Literal["pin", "subject_id"]  # noqa: Y015
     _WhichOneofArgType_subject: _TypeAlias = _typing.Literal["subject", b"subject"]  # noqa: Y015

@@ -25,39 +25,30 @@ _sym_db = _symbol_database.Default()
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
 from google.protobuf import field_mask_pb2 as google_dot_protobuf_dot_field__mask__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
-from google.type import date_pb2 as google_dot_type_dot_date__pb2
 from npd.common.v1 import access_pb2 as npd_dot_common_dot_v1_dot_access__pb2
 from npd.common.v1 import evidence_pb2 as npd_dot_common_dot_v1_dot_evidence__pb2
 from npd.common.v1 import person_pb2 as npd_dot_common_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnpd/sharing/v1/lookup.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1anpd/common/v1/access.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x1anpd/common/v1/person.proto\"i\n\x0eStatedIdentity\x12\x11\n\x03pin\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tfull_name\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12+\n\nbirth_date\x18\x03 \x01(\x0b\x32\x11.google.type.DateB\x04\xe2\x41\x01\x02\"\xd0\x01\n\x11GetCitizenRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12\x36\n\x08identity\x18\x02 \x01(\x0b\x32\x1e.npd.sharing.v1.StatedIdentityB\x04\xe2\x41\x01\x02\x12\x33\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x1a\n\x12include_provenance\x18\x04 \x01(\x08\"\xdb\x01\n\x12GetCitizenResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.npd.common.v1.Outcome\x12&\n\x07\x63itizen\x18\x02 \x01(\x0b\x32\x15.npd.common.v1.Person\x12\x16\n\x0e\x64isputed_paths\x18\x03 \x03(\t\x12\x33\n\nprovenance\x18\x04 \x03(\x0b\x32\x1f.npd.sharing.v1.FieldProvenance\x12\'\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.npd.common.v1.Receipt\"\xa2\x01\n\x0f\x46ieldProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08item_key\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2d\n\rLookupService\x12S\n\nGetCitizen\x12!.npd.sharing.v1.GetCitizenRequest\x1a\".npd.sharing.v1.GetCitizenResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bnpd/sharing/v1/lookup.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x1anpd/common/v1/person.proto\"\xcf\x01\n\x11GetCitizenRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12\x35\n\x08identity\x18\x02 \x01(\x0b\x32\x1d.npd.common.v1.StatedIdentityB\x04\xe2\x41\x01\x02\x12\x33\n\tread_mask\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.FieldMaskB\x04\xe2\x41\x01\x02\x12\x1a\n\x12include_provenance\x18\x04 \x01(\x08\"\xdb\x01\n\x12GetCitizenResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.npd.common.v1.Outcome\x12&\n\x07\x63itizen\x18\x02 \x01(\x0b\x32\x15.npd.common.v1.Person\x12\x16\n\x0e\x64isputed_paths\x18\x03 \x03(\t\x12\x33\n\nprovenance\x18\x04 \x03(\x0b\x32\x1f.npd.sharing.v1.FieldProvenance\x12\'\n\x07receipt\x18\x05 \x01(\x0b\x32\x16.npd.common.v1.Receipt\"\xa2\x01\n\x0f\x46ieldProvenance\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x10\n\x08item_key\x18\x02 \x01(\t\x12\x0e\n\x06source\x18\x03 \x01(\t\x12.\n\nevent_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brecord_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp2d\n\rLookupService\x12S\n\nGetCitizen\x12!.npd.sharing.v1.GetCitizenRequest\x1a\".npd.sharing.v1.GetCitizenResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'npd.sharing.v1.lookup_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STATEDIDENTITY'].fields_by_name['pin']._loaded_options = None
-  _globals['_STATEDIDENTITY'].fields_by_name['pin']._serialized_options = b'\342A\001\002'
-  _globals['_STATEDIDENTITY'].fields_by_name['full_name']._loaded_options = None
-  _globals['_STATEDIDENTITY'].fields_by_name['full_name']._serialized_options = b'\342A\001\002'
-  _globals['_STATEDIDENTITY'].fields_by_name['birth_date']._loaded_options = None
-  _globals['_STATEDIDENTITY'].fields_by_name['birth_date']._serialized_options = b'\342A\001\002'
   _globals['_GETCITIZENREQUEST'].fields_by_name['access']._loaded_options = None
   _globals['_GETCITIZENREQUEST'].fields_by_name['access']._serialized_options = b'\342A\001\002'
   _globals['_GETCITIZENREQUEST'].fields_by_name['identity']._loaded_options = None
   _globals['_GETCITIZENREQUEST'].fields_by_name['identity']._serialized_options = b'\342A\001\002'
   _globals['_GETCITIZENREQUEST'].fields_by_name['read_mask']._loaded_options = None
   _globals['_GETCITIZENREQUEST'].fields_by_name['read_mask']._serialized_options = b'\342A\001\002'
-  _globals['_STATEDIDENTITY']._serialized_start=257
-  _globals['_STATEDIDENTITY']._serialized_end=362
-  _globals['_GETCITIZENREQUEST']._serialized_start=365
-  _globals['_GETCITIZENREQUEST']._serialized_end=573
-  _globals['_GETCITIZENRESPONSE']._serialized_start=576
-  _globals['_GETCITIZENRESPONSE']._serialized_end=795
-  _globals['_FIELDPROVENANCE']._serialized_start=798
-  _globals['_FIELDPROVENANCE']._serialized_end=960
-  _globals['_LOOKUPSERVICE']._serialized_start=962
-  _globals['_LOOKUPSERVICE']._serialized_end=1062
+  _globals['_GETCITIZENREQUEST']._serialized_start=234
+  _globals['_GETCITIZENREQUEST']._serialized_end=441
+  _globals['_GETCITIZENRESPONSE']._serialized_start=444
+  _globals['_GETCITIZENRESPONSE']._serialized_end=663
+  _globals['_FIELDPROVENANCE']._serialized_start=666
+  _globals['_FIELDPROVENANCE']._serialized_end=828
+  _globals['_LOOKUPSERVICE']._serialized_start=830
+  _globals['_LOOKUPSERVICE']._serialized_end=930
 # @@protoc_insertion_point(module_scope)

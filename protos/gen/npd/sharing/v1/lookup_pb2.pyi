@@ -9,7 +9,6 @@ from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
-from google.type import date_pb2 as _date_pb2
 from npd.common.v1 import access_pb2 as _access_pb2
 from npd.common.v1 import evidence_pb2 as _evidence_pb2
 from npd.common.v1 import person_pb2 as _person_pb2
@@ -23,42 +22,6 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
-
-@_typing.final
-class StatedIdentity(_message.Message):
-    """The identity of a citizen as a caller states it: all three must match before anything is released."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PIN_FIELD_NUMBER: _builtins.int
-    FULL_NAME_FIELD_NUMBER: _builtins.int
-    BIRTH_DATE_FIELD_NUMBER: _builtins.int
-    pin: _builtins.str
-    """Required. 12 digits; a former PIN resolves to the person's record."""
-    full_name: _builtins.str
-    """Required. Full name. Compared after NFC, white space, case, look-alikes of D with stroke and tone placement; never
-    without diacritics.
-    """
-    @_builtins.property
-    def birth_date(self) -> _date_pb2.Date:
-        """Required. Birth date, year required, as precise as the record has it or more: of a person whose record knows only the
-        year, the year is compared; stating less than the record knows does not match.
-        """
-
-    def __init__(
-        self,
-        *,
-        pin: _builtins.str = ...,
-        full_name: _builtins.str = ...,
-        birth_date: _date_pb2.Date | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["birth_date", b"birth_date", "full_name", b"full_name", "pin", b"pin"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___StatedIdentity: _TypeAlias = StatedIdentity  # noqa: Y015
 
 @_typing.final
 class GetCitizenRequest(_message.Message):
@@ -77,7 +40,7 @@ class GetCitizenRequest(_message.Message):
         """Required. Ground of the request; the agreement grants LOOKUP."""
 
     @_builtins.property
-    def identity(self) -> Global___StatedIdentity:
+    def identity(self) -> _person_pb2.StatedIdentity:
         """Required. Whom the caller asks for."""
 
     @_builtins.property
@@ -88,7 +51,7 @@ class GetCitizenRequest(_message.Message):
         self,
         *,
         access: _access_pb2.AccessContext | None = ...,
-        identity: Global___StatedIdentity | None = ...,
+        identity: _person_pb2.StatedIdentity | None = ...,
         read_mask: _field_mask_pb2.FieldMask | None = ...,
         include_provenance: _builtins.bool = ...,
     ) -> None: ...

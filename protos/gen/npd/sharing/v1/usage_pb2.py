@@ -23,12 +23,13 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import field_behavior_pb2 as google_dot_api_dot_field__behavior__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from npd.common.v1 import access_pb2 as npd_dot_common_dot_v1_dot_access__pb2
 from npd.common.v1 import evidence_pb2 as npd_dot_common_dot_v1_dot_evidence__pb2
-from npd.sharing.v1 import lookup_pb2 as npd_dot_sharing_dot_v1_dot_lookup__pb2
+from npd.common.v1 import person_pb2 as npd_dot_common_dot_v1_dot_person__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/sharing/v1/usage.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1anpd/common/v1/access.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x1bnpd/sharing/v1/lookup.proto\"\xa5\x01\n\x10\x46indUsageRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12\x36\n\x08identity\x18\x02 \x01(\x0b\x32\x1e.npd.sharing.v1.StatedIdentityB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xac\x01\n\x11\x46indUsageResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.npd.common.v1.Outcome\x12,\n\x07records\x18\x02 \x03(\x0b\x32\x1b.npd.sharing.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\'\n\x07receipt\x18\x04 \x01(\x0b\x32\x16.npd.common.v1.Receipt\"s\n\x0bUsageRecord\x12&\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x17.npd.common.v1.LogEntry\x12\x13\n\x0b\x61gency_name\x18\x02 \x01(\t\x12\'\n\x07receipt\x18\x03 \x01(\x0b\x32\x16.npd.common.v1.Receipt2`\n\x0cUsageService\x12P\n\tFindUsage\x12 .npd.sharing.v1.FindUsageRequest\x1a!.npd.sharing.v1.FindUsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1anpd/sharing/v1/usage.proto\x12\x0enpd.sharing.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1anpd/common/v1/access.proto\x1a\x1cnpd/common/v1/evidence.proto\x1a\x1anpd/common/v1/person.proto\"\xa4\x01\n\x10\x46indUsageRequest\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12\x35\n\x08identity\x18\x02 \x01(\x0b\x32\x1d.npd.common.v1.StatedIdentityB\x04\xe2\x41\x01\x02\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"\xac\x01\n\x11\x46indUsageResponse\x12\'\n\x07outcome\x18\x01 \x01(\x0e\x32\x16.npd.common.v1.Outcome\x12,\n\x07records\x18\x02 \x03(\x0b\x32\x1b.npd.sharing.v1.UsageRecord\x12\x17\n\x0fnext_page_token\x18\x03 \x01(\t\x12\'\n\x07receipt\x18\x04 \x01(\x0b\x32\x16.npd.common.v1.Receipt\"s\n\x0bUsageRecord\x12&\n\x05\x65ntry\x18\x01 \x01(\x0b\x32\x17.npd.common.v1.LogEntry\x12\x13\n\x0b\x61gency_name\x18\x02 \x01(\t\x12\'\n\x07receipt\x18\x03 \x01(\x0b\x32\x16.npd.common.v1.Receipt\"\xa7\x02\n\x03Use\x12\x14\n\x06use_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nsubject_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x14\n\x06method\x18\x03 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x06\x61\x63\x63\x65ss\x18\x04 \x01(\x0b\x32\x1c.npd.common.v1.AccessContextB\x04\xe2\x41\x01\x02\x12-\n\x07outcome\x18\x05 \x01(\x0e\x32\x16.npd.common.v1.OutcomeB\x04\xe2\x41\x01\x02\x12\x13\n\x05paths\x18\x06 \x03(\tB\x04\xe2\x41\x01\x02\x12\x15\n\x07purpose\x18\x07 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\tprovision\x18\x08 \x01(\tB\x04\xe2\x41\x01\x02\x12\x32\n\x08use_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\"<\n\x11RecordUsesRequest\x12\'\n\x04uses\x18\x01 \x03(\x0b\x32\x13.npd.sharing.v1.UseB\x04\xe2\x41\x01\x02\"\x14\n\x12RecordUsesResponse2\xb5\x01\n\x0cUsageService\x12P\n\tFindUsage\x12 .npd.sharing.v1.FindUsageRequest\x1a!.npd.sharing.v1.FindUsageResponse\x12S\n\nRecordUses\x12!.npd.sharing.v1.RecordUsesRequest\x1a\".npd.sharing.v1.RecordUsesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,12 +40,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FINDUSAGEREQUEST'].fields_by_name['access']._serialized_options = b'\342A\001\002'
   _globals['_FINDUSAGEREQUEST'].fields_by_name['identity']._loaded_options = None
   _globals['_FINDUSAGEREQUEST'].fields_by_name['identity']._serialized_options = b'\342A\001\002'
-  _globals['_FINDUSAGEREQUEST']._serialized_start=167
-  _globals['_FINDUSAGEREQUEST']._serialized_end=332
-  _globals['_FINDUSAGERESPONSE']._serialized_start=335
-  _globals['_FINDUSAGERESPONSE']._serialized_end=507
-  _globals['_USAGERECORD']._serialized_start=509
-  _globals['_USAGERECORD']._serialized_end=624
-  _globals['_USAGESERVICE']._serialized_start=626
-  _globals['_USAGESERVICE']._serialized_end=722
+  _globals['_USE'].fields_by_name['use_id']._loaded_options = None
+  _globals['_USE'].fields_by_name['use_id']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['subject_id']._loaded_options = None
+  _globals['_USE'].fields_by_name['subject_id']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['method']._loaded_options = None
+  _globals['_USE'].fields_by_name['method']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['access']._loaded_options = None
+  _globals['_USE'].fields_by_name['access']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['outcome']._loaded_options = None
+  _globals['_USE'].fields_by_name['outcome']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['paths']._loaded_options = None
+  _globals['_USE'].fields_by_name['paths']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['purpose']._loaded_options = None
+  _globals['_USE'].fields_by_name['purpose']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['provision']._loaded_options = None
+  _globals['_USE'].fields_by_name['provision']._serialized_options = b'\342A\001\002'
+  _globals['_USE'].fields_by_name['use_time']._loaded_options = None
+  _globals['_USE'].fields_by_name['use_time']._serialized_options = b'\342A\001\002'
+  _globals['_RECORDUSESREQUEST'].fields_by_name['uses']._loaded_options = None
+  _globals['_RECORDUSESREQUEST'].fields_by_name['uses']._serialized_options = b'\342A\001\002'
+  _globals['_FINDUSAGEREQUEST']._serialized_start=199
+  _globals['_FINDUSAGEREQUEST']._serialized_end=363
+  _globals['_FINDUSAGERESPONSE']._serialized_start=366
+  _globals['_FINDUSAGERESPONSE']._serialized_end=538
+  _globals['_USAGERECORD']._serialized_start=540
+  _globals['_USAGERECORD']._serialized_end=655
+  _globals['_USE']._serialized_start=658
+  _globals['_USE']._serialized_end=953
+  _globals['_RECORDUSESREQUEST']._serialized_start=955
+  _globals['_RECORDUSESREQUEST']._serialized_end=1015
+  _globals['_RECORDUSESRESPONSE']._serialized_start=1017
+  _globals['_RECORDUSESRESPONSE']._serialized_end=1037
+  _globals['_USAGESERVICE']._serialized_start=1040
+  _globals['_USAGESERVICE']._serialized_end=1221
 # @@protoc_insertion_point(module_scope)

@@ -6,10 +6,11 @@ Usage: the citizen sees who used his record."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from npd.common.v1 import access_pb2 as _access_pb2
 from npd.common.v1 import evidence_pb2 as _evidence_pb2
-from npd.sharing.v1 import lookup_pb2 as _lookup_pb2
+from npd.common.v1 import person_pb2 as _person_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -40,14 +41,14 @@ class FindUsageRequest(_message.Message):
         """Required. Ground of the request; the agreement grants USAGE."""
 
     @_builtins.property
-    def identity(self) -> _lookup_pb2.StatedIdentity:
+    def identity(self) -> _person_pb2.StatedIdentity:
         """Required. The citizen."""
 
     def __init__(
         self,
         *,
         access: _access_pb2.AccessContext | None = ...,
-        identity: _lookup_pb2.StatedIdentity | None = ...,
+        identity: _person_pb2.StatedIdentity | None = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
     ) -> None: ...
@@ -130,3 +131,104 @@ class UsageRecord(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___UsageRecord: _TypeAlias = UsageRecord  # noqa: Y015
+
+@_typing.final
+class Use(_message.Message):
+    """What an officer read in a source room."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USE_ID_FIELD_NUMBER: _builtins.int
+    SUBJECT_ID_FIELD_NUMBER: _builtins.int
+    METHOD_FIELD_NUMBER: _builtins.int
+    ACCESS_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    PATHS_FIELD_NUMBER: _builtins.int
+    PURPOSE_FIELD_NUMBER: _builtins.int
+    PROVISION_FIELD_NUMBER: _builtins.int
+    USE_TIME_FIELD_NUMBER: _builtins.int
+    use_id: _builtins.str
+    """Required. Id of the use (UUID)."""
+    subject_id: _builtins.str
+    """Required. Internal subject id (UUID) of the person whose data was read."""
+    method: _builtins.str
+    """Required. Full name of the room's method."""
+    outcome: _evidence_pb2.Outcome.ValueType
+    """Required. DISCLOSED or NO_MATCH."""
+    purpose: _builtins.str
+    """Required. Purpose of the agreement."""
+    provision: _builtins.str
+    """Required. Provision of the agreement."""
+    @_builtins.property
+    def access(self) -> _access_pb2.AccessContext:
+        """Required. The ground, with its origin: who read."""
+
+    @_builtins.property
+    def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Required. Names of the fields read."""
+
+    @_builtins.property
+    def use_time(self) -> _timestamp_pb2.Timestamp:
+        """Required. When it was read."""
+
+    def __init__(
+        self,
+        *,
+        use_id: _builtins.str = ...,
+        subject_id: _builtins.str = ...,
+        method: _builtins.str = ...,
+        access: _access_pb2.AccessContext | None = ...,
+        outcome: _evidence_pb2.Outcome.ValueType = ...,
+        paths: _abc.Iterable[_builtins.str] | None = ...,
+        purpose: _builtins.str = ...,
+        provision: _builtins.str = ...,
+        use_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "use_time", b"use_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "method", b"method", "outcome", b"outcome", "paths", b"paths", "provision", b"provision", "purpose", b"purpose", "subject_id", b"subject_id", "use_id", b"use_id", "use_time", b"use_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Use: _TypeAlias = Use  # noqa: Y015
+
+@_typing.final
+class RecordUsesRequest(_message.Message):
+    """Uses, 1 to 1,000."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    USES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def uses(self) -> _containers.RepeatedCompositeFieldContainer[Global___Use]:
+        """Required. The uses."""
+
+    def __init__(
+        self,
+        *,
+        uses: _abc.Iterable[Global___Use] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["uses", b"uses"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordUsesRequest: _TypeAlias = RecordUsesRequest  # noqa: Y015
+
+@_typing.final
+class RecordUsesResponse(_message.Message):
+    """They are recorded."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RecordUsesResponse: _TypeAlias = RecordUsesResponse  # noqa: Y015

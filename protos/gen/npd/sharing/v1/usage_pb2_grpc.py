@@ -40,6 +40,11 @@ class UsageServiceStub(object):
                 request_serializer=npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageRequest.SerializeToString,
                 response_deserializer=npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageResponse.FromString,
                 _registered_method=True)
+        self.RecordUses = channel.unary_unary(
+                '/npd.sharing.v1.UsageService/RecordUses',
+                request_serializer=npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesRequest.SerializeToString,
+                response_deserializer=npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesResponse.FromString,
+                _registered_method=True)
 
 
 class UsageServiceServicer(object):
@@ -54,6 +59,15 @@ class UsageServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecordUses(self, request, context):
+        """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
+        rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
+        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_UsageServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -61,6 +75,11 @@ def add_UsageServiceServicer_to_server(servicer, server):
                     servicer.FindUsage,
                     request_deserializer=npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageRequest.FromString,
                     response_serializer=npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageResponse.SerializeToString,
+            ),
+            'RecordUses': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecordUses,
+                    request_deserializer=npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesRequest.FromString,
+                    response_serializer=npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -91,6 +110,33 @@ class UsageService(object):
             '/npd.sharing.v1.UsageService/FindUsage',
             npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageRequest.SerializeToString,
             npd_dot_sharing_dot_v1_dot_usage__pb2.FindUsageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecordUses(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/npd.sharing.v1.UsageService/RecordUses',
+            npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesRequest.SerializeToString,
+            npd_dot_sharing_dot_v1_dot_usage__pb2.RecordUsesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,6 +37,11 @@ class UsageServiceStub:
     """Lists who used a citizen's record, newest first. The same identity match as GetCitizen comes first, and the call is
     itself recorded. Errors: as GetCitizen, PAGE_TOKEN_INVALID.
     """
+    RecordUses: _grpc.UnaryUnaryMultiCallable[_usage_pb2.RecordUsesRequest, _usage_pb2.RecordUsesResponse]
+    """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
+    rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
+    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+    """
 
 @_typing.type_check_only
 class UsageServiceAsyncStub(UsageServiceStub):
@@ -46,6 +51,11 @@ class UsageServiceAsyncStub(UsageServiceStub):
     FindUsage: _aio.UnaryUnaryMultiCallable[_usage_pb2.FindUsageRequest, _usage_pb2.FindUsageResponse]  # type: ignore[assignment]
     """Lists who used a citizen's record, newest first. The same identity match as GetCitizen comes first, and the call is
     itself recorded. Errors: as GetCitizen, PAGE_TOKEN_INVALID.
+    """
+    RecordUses: _aio.UnaryUnaryMultiCallable[_usage_pb2.RecordUsesRequest, _usage_pb2.RecordUsesResponse]  # type: ignore[assignment]
+    """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
+    rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
+    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -59,6 +69,17 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_usage_pb2.FindUsageResponse, _abc.Awaitable[_usage_pb2.FindUsageResponse]]:
         """Lists who used a citizen's record, newest first. The same identity match as GetCitizen comes first, and the call is
         itself recorded. Errors: as GetCitizen, PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def RecordUses(
+        self,
+        request: _usage_pb2.RecordUsesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_usage_pb2.RecordUsesResponse, _abc.Awaitable[_usage_pb2.RecordUsesResponse]]:
+        """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
+        rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
+        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

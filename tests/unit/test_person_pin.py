@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.errors import InvalidField
-from services.sharing.record.pin import SandboxPin, require_pin
+from services.mesh.core.person.pin import SandboxPin, require_pin
 
 
 @pytest.mark.parametrize("pin", ["079303012345", "001099000001", "840301234567", "000000000000", "999999999999"])

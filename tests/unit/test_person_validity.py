@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2, place_pb2
 from services.mesh.core.errors import InvalidField
-from services.sharing.record.pin import SandboxPin
-from services.sharing.record.validity import normalise
+from services.mesh.core.person.pin import SandboxPin
+from services.mesh.core.person.validity import normalise
 
 TODAY = date(2026, 3, 14)
 Person = person_pb2.Person

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.sharing.record.text import comparable, name_key, stored, unaccented
+from services.mesh.core.person.text import comparable, name_key, stored, unaccented
 
 TONES = "\u0300\u0301\u0309\u0303\u0323"
 LETTERS = "aăâeêioôơuưyAĂÂEÊIOÔƠUƯYbcdđghklmnpqrstvxBCDĐGHKLMNPQRSTVX"

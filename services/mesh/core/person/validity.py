@@ -10,9 +10,9 @@ from google.type import date_pb2
 
 from npd.common.v1 import person_pb2, place_pb2
 from services.mesh.core.errors import InvalidField
-from services.sharing.record import text
-from services.sharing.record.dates import partial_date
-from services.sharing.record.pin import require_pin
+from services.mesh.core.person import text
+from services.mesh.core.person.dates import partial_date
+from services.mesh.core.person.pin import require_pin
 
 _TEXT_LIMIT = 500
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff]")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.mesh.core.errors import InvalidField
-from services.sharing.record.dates import PartialDate, partial_date
+from services.mesh.core.person.dates import PartialDate, partial_date
 
 TODAY = date(2026, 3, 14)
 years = st.integers(1800, 2026)

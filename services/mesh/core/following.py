@@ -1,0 +1,167 @@
+"""A room's place in the feed of changes: its cursor, and the changes that it could not apply."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from services.mesh.core.chain import Causation
+from services.mesh.core.errors import MeshError
+from services.mesh.core.outbox import Fate, SetAside
+from services.mesh.core.stored import from_stored, to_stored
+from services.mesh.core.tables import CHANGES_SET_ASIDE, FEED_CURSOR
+
+FEED = "sharing"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """A place in the feed of one incarnation of its store: the position of the last change seen."""
+
+    incarnation: int
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedChange:
+    """A change of one person as a room follows it.
+
+    `paths` are the followed paths that changed, `person` a serialised npd.common.v1.Person with their new values; a
+    path that is not set there holds no value any more. `causation` names the change itself as the cause of what
+    follows.
+    """
+
+    position: int
+    change_id: UUID
+    subject_id: UUID
+    pin: str
+    paths: tuple[str, ...]
+    person: bytes
+    source: str
+    event_time: datetime
+    record_time: datetime
+    causation: Causation
+
+
+class Followed:
+    """How far this room has come in the feed, inside a transaction."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def cursor(self) -> Cursor:
+        """Up to where every change is applied or set aside; the start of all feeds, if none ever was."""
+        row = self._connection.execute(FEED_CURSOR.select().where(FEED_CURSOR.c.feed == FEED)).first()
+        return Cursor(row.incarnation, row.position) if row else Cursor(0, 0)
+
+    def lock_cursor(self) -> Cursor:
+        """The cursor, which no other replica moves until this transaction ends."""
+        first = insert(FEED_CURSOR).values(feed=FEED, incarnation=0, position=0).on_conflict_do_nothing()
+        self._connection.execute(first)
+        row = self._connection.execute(FEED_CURSOR.select().where(FEED_CURSOR.c.feed == FEED).with_for_update()).one()
+        return Cursor(row.incarnation, row.position)
+
+    def move(self, cursor: Cursor) -> None:
+        """Move the cursor, in the transaction that applies the changes up to it."""
+        values = {"incarnation": cursor.incarnation, "position": cursor.position}
+        self._connection.execute(FEED_CURSOR.update().where(FEED_CURSOR.c.feed == FEED).values(values))
+
+    def waiting_subjects(self, subject_ids: Sequence[UUID]) -> set[UUID]:
+        """Those of the subjects of whom an earlier change is set aside: what follows must wait behind it."""
+        wanted = select(CHANGES_SET_ASIDE.c.subject_id).where(CHANGES_SET_ASIDE.c.subject_id.in_(list(subject_ids)))
+        return set(self._connection.execute(wanted.distinct()).scalars())
+
+    def set_aside(self, change: FollowedChange, fate: Fate | None) -> None:
+        """Keep a change that was refused, or with no fate one that waits behind another of its subject."""
+        row = insert(CHANGES_SET_ASIDE).values(
+            subject_id=change.subject_id,
+            change_id=change.change_id,
+            change=to_stored(change, FollowedChange),
+            correlation_id=change.causation.correlation_id,
+            reason=fate.reason if fate else "",
+            field=fate.field if fate else "",
+            record_time=change.record_time,
+            attempts=1 if fate else 0,
+        )
+        self._connection.execute(row.on_conflict_do_nothing())  # a restored feed tells it again
+
+    def next_due(self) -> list[FollowedChange]:
+        """The first waiting change of each subject, if a command, or the end of what it waited behind, makes it due."""
+        earlier = CHANGES_SET_ASIDE.alias("earlier")
+        behind = (
+            select(earlier.c.change_id)
+            .where(
+                earlier.c.subject_id == CHANGES_SET_ASIDE.c.subject_id,
+                earlier.c.waiting_id < CHANGES_SET_ASIDE.c.waiting_id,
+            )
+            .exists()
+        )
+        due = or_(CHANGES_SET_ASIDE.c.due, CHANGES_SET_ASIDE.c.reason == "")
+        rows = CHANGES_SET_ASIDE.select().where(and_(due, ~behind)).order_by(CHANGES_SET_ASIDE.c.waiting_id)
+        locked = rows.limit(100).with_for_update()
+        return [from_stored(row.change, FollowedChange) for row in self._connection.execute(locked)]
+
+    def take_back(self, change: FollowedChange) -> None:
+        """Forget a set-aside change: it is applied."""
+        self._connection.execute(CHANGES_SET_ASIDE.delete().where(*_is(change)))
+
+    def refuse_again(self, change: FollowedChange, fate: Fate) -> None:
+        """Note that a set-aside change failed again; it waits for the next command."""
+        values = {
+            "attempts": CHANGES_SET_ASIDE.c.attempts + 1,
+            "reason": fate.reason,
+            "field": fate.field,
+            "due": False,
+            "set_aside_time": func.clock_timestamp(),
+        }
+        self._connection.execute(CHANGES_SET_ASIDE.update().where(*_is(change)).values(values))
+
+    def retry(self, change_ids: Sequence[UUID]) -> list[UUID]:
+        """Make set-aside changes due again, with none named all of them; returns which."""
+        chosen = CHANGES_SET_ASIDE.c.reason != ""
+        if change_ids:
+            chosen = and_(chosen, CHANGES_SET_ASIDE.c.change_id.in_(list(change_ids)))
+        row = CHANGES_SET_ASIDE.update().where(chosen).values(due=True).returning(CHANGES_SET_ASIDE.c.change_id)
+        return list(self._connection.execute(row).scalars())
+
+    def all_set_aside(self) -> list[SetAside]:
+        """The changes that wait for a command, oldest first."""
+        refused = CHANGES_SET_ASIDE.select().where(CHANGES_SET_ASIDE.c.reason != "")
+        return [
+            SetAside(
+                row.change_id,
+                "INCOMING",
+                FEED,
+                "change",
+                row.reason,
+                row.field,
+                Causation(row.correlation_id, row.change_id),
+                row.record_time,
+                row.set_aside_time,
+                row.attempts,
+            )
+            for row in self._connection.execute(refused.order_by(CHANGES_SET_ASIDE.c.waiting_id))
+        ]
+
+    def set_aside_count(self) -> int:
+        """How many changes wait for a command."""
+        refused = select(func.count()).select_from(CHANGES_SET_ASIDE).where(CHANGES_SET_ASIDE.c.reason != "")
+        return self._connection.execute(refused).scalar_one()
+
+
+def fate_of(error: Exception) -> Fate:
+    """Why a message or change was refused: the reason of a refusal, or INTERNAL for a fault of our own."""
+    if not isinstance(error, MeshError):
+        return Fate("INTERNAL")
+    field = error.violations[0].field if error.violations else error.metadata.get("field", "")
+    return Fate(error.reason, field)
+
+
+def _is(change: FollowedChange) -> tuple[ColumnElement[bool], ...]:
+    return (
+        CHANGES_SET_ASIDE.c.subject_id == change.subject_id,
+        CHANGES_SET_ASIDE.c.change_id == change.change_id,
+    )

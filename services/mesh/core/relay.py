@@ -1,0 +1,187 @@
+"""Hands the outbox on to one peer: ordered by subject, at least once, retried for ever, poison set aside.
+
+Knows no wire: a deliverer sends messages of a kind and says of each what became of it.
+"""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+
+import structlog
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_exponential_jitter
+
+from services.mesh.core import failpoints
+from services.mesh.core.background import Stopping
+from services.mesh.core.db import Database, DirectConnection
+from services.mesh.core.errors import PeerUnavailable
+from services.mesh.core.following import fate_of
+from services.mesh.core.logs import describe
+from services.mesh.core.outbox import Fate, Message, Outbox, Waiting, backoff
+
+log = structlog.get_logger(__name__)
+
+Deliver = Callable[[Sequence[Message]], Sequence[Fate]]
+"""Sends messages of one kind, in order, and returns the fate of each. Raises PeerUnavailable: then none is known to
+have come; anything else it raises is looked into message by message."""
+
+_BATCH = 500
+_IDLE_WAIT = 1.0
+_ATTEMPTS_OF_A_FAULT = 5
+
+
+class Relay:
+    """Hands messages on to one peer. Of all replicas of a room one at a time does, by an advisory lock.
+
+    Two at a time would do no harm, since receivers take a message once and a subject's next message leaves only when
+    the one before is known to have come; it would be wasted work.
+    """
+
+    def __init__(
+        self,
+        peer: str,
+        database: Database[Outbox],
+        lock: DirectConnection,
+        deliverers: Mapping[str, Deliver],
+        *,
+        counted: Callable[[str, int], None] = lambda outcome, count: None,
+    ) -> None:
+        """`deliverers` by kind of message; `counted` is told how many were "delivered", "postponed", "set_aside"."""
+        self.peer = peer
+        self._database = database
+        self._lock = lock
+        self._deliverers = deliverers
+        self._counted = counted
+        self._pending = threading.Event()
+        self._holder: object = None
+
+    def wake(self) -> None:
+        """Messages were committed: hand them on now instead of at the next look, a second away at most."""
+        self._pending.set()
+
+    def run(self, stopping: Stopping) -> None:
+        """Hand on until told to stop. While the peer is away it is tried again after 0.1 s to 5 s, with jitter."""
+
+        def pause(seconds: float) -> None:
+            stopping.wait(seconds)
+
+        while not stopping.is_set():
+            retrying = Retrying(
+                retry=retry_if_exception_type(PeerUnavailable),
+                wait=_wait,
+                stop=lambda state: stopping.is_set(),
+                sleep=pause,
+                before_sleep=self._report,
+                retry_error_callback=lambda state: 0,
+            )
+            self._pending.clear()
+            if not retrying(self.step):
+                self._pending.wait(_IDLE_WAIT)
+
+    def step(self) -> int:
+        """Hand on one batch: the next message of each subject that has one; returns how many left the outbox.
+
+        1. One replica at a time.
+        2. The batch is read, and sent outside any transaction.
+        3. What its receiver has is deleted; what it refuses is set aside; what merely failed is tried again later.
+
+        Raises PeerUnavailable; then everything stays as it is.
+        """
+        if not self._is_ours():  # (1)
+            return 0
+        with self._database.transaction() as outbox:  # (2)
+            batch = outbox.next_due(self.peer, datetime.now(UTC), _BATCH)
+        if not batch:
+            return 0
+        failpoints.reach("relay.read")
+        fates = self._deliver_all(batch)
+        failpoints.reach("relay.delivered")
+        with self._database.transaction() as outbox:  # (3)
+            left = self._settle(outbox, batch, fates)
+        failpoints.reach("relay.settled")
+        return left
+
+    def _is_ours(self) -> bool:
+        """Whether this replica holds the lock, which lasts as long as its connection."""
+        with self._lock.use() as driver:
+            if driver is self._holder:
+                driver.execute("SELECT 1")
+                return True
+            query = "SELECT pg_try_advisory_lock(hashtext(%s))"
+            if driver.execute(query, (f"relay/{self.peer}",)).fetchone() != (True,):
+                return False
+            self._holder = driver
+            return True
+
+    def _deliver_all(self, batch: Sequence[Waiting]) -> dict[int, Fate | Exception]:
+        kinds: dict[str, list[Waiting]] = {}
+        for waiting in batch:
+            kinds.setdefault(waiting.message.kind, []).append(waiting)
+        fates: dict[int, Fate | Exception] = {}
+        for kind, group in kinds.items():
+            try:
+                fates |= self._deliver(kind, group)
+            except PeerUnavailable:
+                if not fates:
+                    raise
+                return fates  # what is settled is settled; the rest is tried with the next batch
+        return fates
+
+    def _deliver(self, kind: str, group: Sequence[Waiting]) -> dict[int, Fate | Exception]:
+        deliver = self._deliverers[kind]
+        try:
+            fates = deliver([waiting.message for waiting in group])
+            return {waiting.number: fate for waiting, fate in zip(group, fates, strict=True)}
+        except PeerUnavailable:
+            raise
+        except Exception as error:
+            if len(group) == 1:
+                log.warning("a message failed", peer=self.peer, kind=kind, fault=describe(error))
+                return {group[0].number: error}
+        fates_alone: dict[int, Fate | Exception] = {}
+        for waiting in group:  # one of them is at fault: it must not take the others with it
+            fates_alone |= self._deliver(kind, [waiting])
+        return fates_alone
+
+    def _settle(self, outbox: Outbox, batch: Sequence[Waiting], fates: Mapping[int, Fate | Exception]) -> int:
+        now, delivered, postponed, aside = datetime.now(UTC), list[int](), 0, 0
+        for waiting in batch:
+            fate = fates.get(waiting.number)
+            if fate is None:
+                continue
+            if isinstance(fate, Exception):
+                if waiting.attempts + 1 < _ATTEMPTS_OF_A_FAULT:
+                    outbox.postpone(waiting.number, now + backoff(waiting.attempts), fate_of(fate).reason)
+                    postponed += 1
+                    continue
+                fate = fate_of(fate)
+            if fate.is_delivered:
+                delivered.append(waiting.number)
+            else:
+                outbox.set_aside(waiting.number, fate, now)
+                aside += 1
+                log.error(
+                    "a message was set aside",
+                    peer=self.peer,
+                    kind=waiting.message.kind,
+                    message_id=str(waiting.message.message_id),
+                    reason=fate.reason,
+                    field=fate.field,
+                )
+        outbox.remove(delivered)
+        for outcome, count in (("delivered", len(delivered)), ("postponed", postponed), ("set_aside", aside)):
+            self._counted(outcome, count)
+        return len(delivered) + aside
+
+    def _report(self, state: RetryCallState) -> None:
+        if state.attempt_number == 1:
+            log.warning("a peer is away; what is for it waits", peer=self.peer)
+
+
+_BACKOFF = wait_exponential_jitter(multiplier=0.1, max=5.0, jitter=0.1)
+
+
+def _wait(state: RetryCallState) -> float:
+    """With jitter, and no sooner than the peer asked for."""
+    error = state.outcome.exception() if state.outcome else None
+    pause = error.pause.total_seconds() if isinstance(error, PeerUnavailable) else 0.0
+    return max(_BACKOFF(state), pause)

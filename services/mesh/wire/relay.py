@@ -1,0 +1,116 @@
+"""Serves npd.common.v1.RelayService, the same in every room: what is set aside, and the command to try it again."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from uuid import UUID
+
+import grpc
+from sqlalchemy import Connection
+
+from npd.common.v1 import relay_pb2, relay_pb2_grpc
+from services.mesh.core.answers import AnswerKey, Answers
+from services.mesh.core.caller import Caller
+from services.mesh.core.db import Database
+from services.mesh.core.errors import Kind, MeshError
+from services.mesh.core.evidence.entry import Entry, Outcome
+from services.mesh.core.evidence.log import Log
+from services.mesh.core.following import Followed
+from services.mesh.core.methods import allow, operator
+from services.mesh.core.outbox import Outbox, SetAside
+from services.mesh.core.telling import causation_to_wire
+from services.mesh.wire import paging
+from services.mesh.wire.access import uuid_from_wire
+from services.mesh.wire.call import answer_key, caller_of
+
+METHODS = {
+    "/npd.common.v1.RelayService/ListSetAside": allow(operator()),
+    "/npd.common.v1.RelayService/RetrySetAside": allow(operator()),
+}
+
+
+class MessageUnknown(MeshError):
+    """No message of this id is set aside."""
+
+    kind, reason = Kind.NOT_FOUND, "MESSAGE_UNKNOWN"
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """How many messages will be tried again."""
+
+    count: int
+
+
+class Traffic:
+    """What a room has set aside in either direction, inside a transaction."""
+
+    def __init__(self, connection: Connection, log: Log) -> None:
+        self.answers = Answers(connection)
+        self.log = log
+        self.outbox = Outbox(connection)
+        self.followed = Followed(connection)
+
+    def set_aside(self) -> list[SetAside]:
+        """All that is set aside, oldest first."""
+        both = [*self.outbox.all_set_aside(), *self.followed.all_set_aside()]
+        return sorted(both, key=lambda one: (one.set_aside_time, str(one.message_id)))
+
+    def retry(self, caller: Caller, message_ids: list[UUID], key: AnswerKey) -> Retried:
+        """Make messages due again, with none named all; recorded as an act. Raises MessageUnknown."""
+        with self.answers.once(caller, key, Retried) as answer:
+            if answer.given:
+                return answer.given
+            retried = {*self.outbox.retry(message_ids, at=datetime.now(UTC)), *self.followed.retry(message_ids)}
+            if not retried >= set(message_ids):
+                raise MessageUnknown()
+            self.log.record(Entry(caller, key.method, Outcome.DONE, object=f"{len(retried)} messages"))
+            return answer.give(Retried(len(retried)))
+
+
+class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
+    """Adapts the wire to what is set aside: convert, one step, convert. `wake` is called after a command."""
+
+    def __init__(self, database: Database[Traffic], wake: Callable[[], None]) -> None:
+        self._database = database
+        self._wake = wake
+
+    def ListSetAside(
+        self, request: relay_pb2.ListSetAsideRequest, context: grpc.ServicerContext
+    ) -> relay_pb2.ListSetAsideResponse:
+        size = paging.page_size(request.page_size, default=100, most=1000)
+        after = paging.from_token(request.page_token, 2)
+        with self._database.transaction() as traffic:
+            waiting = [one for one in traffic.set_aside() if not after or _key(one) > after]
+        token = paging.to_token(*_key(waiting[size - 1])) if len(waiting) > size else ""
+        return relay_pb2.ListSetAsideResponse(messages=map(_to_wire, waiting[:size]), next_page_token=token)
+
+    def RetrySetAside(
+        self, request: relay_pb2.RetrySetAsideRequest, context: grpc.ServicerContext
+    ) -> relay_pb2.RetrySetAsideResponse:
+        key = answer_key(context, request, request.request_id)
+        message_ids = [UUID(uuid_from_wire(each, "message_ids")) for each in request.message_ids]
+        with self._database.transaction() as traffic:
+            retried = traffic.retry(caller_of(context), message_ids, key)
+        self._wake()
+        return relay_pb2.RetrySetAsideResponse(retried_count=retried.count)
+
+
+def _key(one: SetAside) -> tuple[str, str]:
+    return one.set_aside_time.isoformat(), str(one.message_id)
+
+
+def _to_wire(one: SetAside) -> relay_pb2.SetAside:
+    wire = relay_pb2.SetAside(
+        message_id=str(one.message_id),
+        direction=relay_pb2.Direction.Value(f"DIRECTION_{one.direction}"),
+        peer=one.peer,
+        kind=one.kind,
+        reason=one.reason,
+        field=one.field,
+        causation=causation_to_wire(one.causation),
+        attempts=one.attempts,
+    )
+    wire.record_time.FromDatetime(one.record_time)
+    wire.set_aside_time.FromDatetime(one.set_aside_time)
+    return wire
