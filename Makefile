@@ -7,10 +7,10 @@ CODEGEN := .venv-codegen
 READY := $(VENV)/.ready
 LOCKING := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help demo up test lint protos fresh bench lock clean
+.PHONY: help demo up test lint protos fresh bench bench-ring lock clean
 
 help:  ## what can be made
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 20
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
 
 $(READY): requirements.lock pyproject.toml protos/pyproject.toml pki/pyproject.toml
 	@echo "Preparing $(VENV) (once, and when requirements.lock changes) ..."
@@ -37,6 +37,9 @@ test: lint  ## lint and all tests
 
 bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
 	@$(BIN)/python -m tests.bench.lookup
+
+bench-ring: $(READY)  ## from an event at a source to a lookup and a follower; 200 open Watches
+	@$(BIN)/python -m tests.bench.ring
 
 $(CODEGEN)/.ready: protos/codegen.lock
 	@test -x $(CODEGEN)/bin/python || $(PYTHON) -m venv $(CODEGEN)

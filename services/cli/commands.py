@@ -2,7 +2,7 @@
 
 import typer
 
-from services.cli import mesh, operators, room
+from services.cli import chains, mesh, operators, room, set_aside
 
 app = typer.Typer(
     name="npd",
@@ -21,7 +21,7 @@ def about() -> None:
 
     In production: `npd check`, `npd migrate` and `npd serve`, each for one room and with its NPD_* variables.
 
-    As an operator: `npd connections`, `npd system` and `npd cert`, with an operator's certificate.
+    As an operator: `npd connections`, `npd system`, `npd cert`, `npd chain` and `npd set-aside`, with an operator's certificate.
 
     Exit codes: 0 done; 1 refused or failed, the reason is printed; 2 usage or settings; 3 unreachable, or your own certificate is not in order.
     """  # noqa: E501 - the help is wrapped by paragraphs, and a line break would stay
@@ -43,3 +43,12 @@ cert = typer.Typer(no_args_is_help=True, help="Revoke certificates; issue new on
 cert.command()(operators.revoke)
 cert.command()(mesh.issue)
 app.add_typer(cert, name="cert")
+
+chain = typer.Typer(no_args_is_help=True, help="Follow an act through the rooms.")
+chain.command()(chains.show)
+app.add_typer(chain, name="chain")
+
+aside = typer.Typer(no_args_is_help=True, help="See what rooms could not hand on or apply, and try it again.")
+aside.command("list")(set_aside.list_)
+aside.command()(set_aside.retry)
+app.add_typer(aside, name="set-aside")

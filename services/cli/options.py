@@ -1,11 +1,14 @@
-"""The options that operators' commands share, and the channel to the registry that is made of them."""
+"""The options that operators' commands share, and the channels to the rooms that are made of them."""
 
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Generic, TypeAlias, TypeVar
+from uuid import UUID
 
 import grpc
 import typer
@@ -13,8 +16,10 @@ import typer
 from npd_client.channel import RotatingChannel
 from npd_client.client import AddressUnknown, read_endpoints
 from npd_client.credentials import CredentialsError, FileMissing
-from npd_client.errors import refusal_of
+from npd_client.errors import Refusal, refusal_of
 from services.cli.outcome import told
+
+Answer = TypeVar("Answer")
 
 MESH = Path(".npd")
 MESH_VARIABLE = "NPDCTL_MESH"
@@ -89,6 +94,72 @@ def registry(
                 raise refusal_of(error, channel.credentials, target) from error
 
 
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[Answer]):
+    """What rooms answered, by room, and why the others did not."""
+
+    answers: Mapping[str, Answer]
+    missing: Mapping[str, Refusal]
+
+
+class Rooms:
+    """The rooms of a mesh, each with a channel."""
+
+    def __init__(self, channels: Mapping[str, RotatingChannel], addresses: Mapping[str, str]) -> None:
+        self._channels = channels
+        self._addresses = addresses
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The rooms' names, in alphabetical order."""
+        return tuple(sorted(self._channels))
+
+    def ask(self, room: str, call: Callable[[grpc.Channel], Answer]) -> Answer:
+        """Ask one room. Raises Refusal, and AddressUnknown for a room that has no address."""
+        if room not in self._channels:
+            raise AddressUnknown(f"No room {room} has an address here; those that have are: {', '.join(self.names)}.")
+        channel = self._channels[room]
+        try:
+            return call(channel)
+        except grpc.RpcError as error:
+            raise refusal_of(error, channel.credentials, self._addresses[room]) from error
+
+    def ask_each(self, names: Iterable[str], call: Callable[[grpc.Channel], Answer]) -> Asked[Answer]:
+        """Ask rooms at the same time. Raises the Refusal if not one answers."""
+        answers: dict[str, Answer] = {}
+        missing: dict[str, Refusal] = {}
+
+        def ask(room: str) -> None:
+            try:
+                answers[room] = self.ask(room, call)
+            except Refusal as refusal:
+                missing[room] = refusal
+
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(ask, names))
+        if missing and not answers:
+            raise missing[min(missing)]
+        return Asked(dict(sorted(answers.items())), dict(sorted(missing.items())))
+
+
+@contextmanager
+def all_rooms(directory: Path | None, endpoints: Path | None, *, as_json: bool) -> Iterator[Rooms]:
+    """Channels to all rooms of the mesh for one command; what is raised meanwhile ends the command with a message."""
+    with told(as_json=as_json), ExitStack() as stack:
+        place = directory or _first_operator()
+        addresses = _addresses_in(endpoints or _endpoints_of(place))
+        channels = {room: stack.enter_context(RotatingChannel(address, place)) for room, address in addresses.items()}
+        yield Rooms(channels, addresses)
+
+
+def uuid_argument(value: str) -> str:
+    """A UUID in its canonical form."""
+    try:
+        return str(UUID(value))
+    except ValueError:
+        raise typer.BadParameter("must be a UUID, such as 6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21") from None
+
+
 def _first_operator() -> Path:
     found = sorted(place.parent for place in _OPERATORS.glob("*/tls.crt"))
     if not found:
@@ -105,13 +176,17 @@ def _endpoints_of(place: Path) -> Path:
     return beside if beside.is_file() else _ENDPOINTS
 
 
-def _registry_in(endpoints: Path) -> str:
+def _addresses_in(endpoints: Path) -> dict[str, str]:
     if not endpoints.is_file():
         raise CredentialsError(
             f"There is no file {endpoints}: no mesh is up here. Start one with `npd up`, or name the registry with "
             "--address or --endpoints."
         )
-    addresses = read_endpoints(endpoints)
+    return read_endpoints(endpoints)
+
+
+def _registry_in(endpoints: Path) -> str:
+    addresses = _addresses_in(endpoints)
     if "registry" not in addresses:
         raise AddressUnknown(f"{endpoints} names no registry; give its address with --address.")
     return addresses["registry"]

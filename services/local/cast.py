@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from uuid import uuid4
 
+from npd.common.v1 import chain_pb2, chain_pb2_grpc, relay_pb2, relay_pb2_grpc
 from npd.common.v1.access_pb2 import AccessContext
 from npd.registry.v1 import (
     agency_pb2,
@@ -17,7 +18,18 @@ from npd_client.channel import RotatingChannel
 from npd_client.client import Client
 from npd_pki.issuance import IssuedCertificate
 from services.local.layout import Layout
-from services.local.sample import MEDICAL, ONE_STOP, OPERATORS, PORTAL, TAX, SampleSystem
+from services.local.offices import IdentityOffice, Registrar, ResidenceOffice
+from services.local.sample import (
+    IDENTITY_OFFICE,
+    MEDICAL,
+    ONE_STOP,
+    OPERATORS,
+    PORTAL,
+    REGISTRAR,
+    RESIDENCE_OFFICE,
+    TAX,
+    SampleSystem,
+)
 from services.local.sandbox import Stated
 
 
@@ -51,8 +63,9 @@ class Party:
 class Operator:
     """An operator of the National Population Database at his desk. Methods raise grpc.RpcError."""
 
-    def __init__(self, registry: str, layout: Layout) -> None:
-        self._channel = RotatingChannel(registry, layout.operator(OPERATORS[0]).tls)
+    def __init__(self, addresses: Mapping[str, str], layout: Layout) -> None:
+        self._client = Client(dict(addresses), layout.operator(OPERATORS[0]).tls)
+        self._channel = self._client.channel("registry")
 
     def suspend(self, sample: SampleSystem, cause: str) -> None:
         """Suspend a system."""
@@ -67,6 +80,21 @@ class Operator:
         agency_pb2_grpc.SystemServiceStub(self._channel).ResumeSystem(
             agency_pb2.ResumeSystemRequest(request_id=str(uuid4()), agency_id=sample.agency, system_id=sample.system)
         )
+
+    def set_aside(self, room: str) -> Sequence[relay_pb2.SetAside]:
+        """What a room has set aside."""
+        stub = relay_pb2_grpc.RelayServiceStub(self._room(room))
+        return stub.ListSetAside(relay_pb2.ListSetAsideRequest()).messages
+
+    def retry(self, room: str) -> int:
+        """Let a room try again all that it has set aside."""
+        stub = relay_pb2_grpc.RelayServiceStub(self._room(room))
+        return stub.RetrySetAside(relay_pb2.RetrySetAsideRequest(request_id=str(uuid4()))).retried_count
+
+    def links(self, room: str, correlation_id: str) -> Sequence[chain_pb2.Link]:
+        """What a room knows of a chain."""
+        stub = chain_pb2_grpc.ChainServiceStub(self._room(room))
+        return stub.ListLinks(chain_pb2.ListLinksRequest(correlation_id=correlation_id)).links
 
     def revoke(self, certificate: IssuedCertificate) -> None:
         """Revoke a certificate whose key is known to somebody else."""
@@ -86,7 +114,10 @@ class Operator:
 
     def close(self) -> None:
         """Leave the desk."""
-        self._channel.close()
+        self._client.close()
+
+    def _room(self, name: str) -> RotatingChannel:
+        return self._client.channel(name)
 
 
 class Cast:
@@ -97,10 +128,14 @@ class Cast:
             return Party(sample, agreements[sample.title], addresses, layout)
 
         self.medical, self.tax, self.one_stop, self.portal = map(party, (MEDICAL, TAX, ONE_STOP, PORTAL))
-        self.operator = Operator(addresses["registry"], layout)
+        offices = self._offices = [party(sample) for sample in (REGISTRAR, RESIDENCE_OFFICE, IDENTITY_OFFICE)]
+        self.registrar = Registrar(offices[0].client, offices[0].ground)
+        self.residence_office = ResidenceOffice(offices[1].client, offices[1].ground)
+        self.identity_office = IdentityOffice(offices[2].client, offices[2].ground)
+        self.operator = Operator(addresses, layout)
 
     def close(self) -> None:
         """Close all connections."""
-        for each in (self.medical, self.tax, self.one_stop, self.portal):
+        for each in (self.medical, self.tax, self.one_stop, self.portal, *self._offices):
             each.client.close()
         self.operator.close()

@@ -95,7 +95,7 @@ class LocalMesh:
         2. Whatever certificates and keys are missing or near their end are made.
         3. A block of free ports is claimed.
         4. Each room's database, role and tables are brought up to date.
-        5. The rooms start, one after the other; each is told its own settings and no more.
+        5. The rooms start, the registry first; each is told its own settings and no more.
         Raises LocalError, or what a migration raises; then nothing is left running.
         """
         with self._lock:
@@ -223,8 +223,8 @@ class LocalMesh:
             "policy_key_file": self.layout.policy_key,
             "sandbox": "true",
         }
-        if room.name != _REGISTRY:
-            told["registry_address"] = f"{HOST}:{self._ports.room(self._numbers[_REGISTRY])}"
+        addresses = {name: f"{HOST}:{self._ports.room(place)}" for name, place in self._numbers.items()}
+        told |= {f"{peer}_address": address for peer, address in addresses.items() if peer != room.name}
         known = {
             PREFIX + name.upper(): str(value) for name, value in told.items() if name in room.settings.model_fields
         }

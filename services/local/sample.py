@@ -1,4 +1,4 @@
-"""The sample of a local mesh: two operators, four agencies, each with a system, officers and an agreement. Data only.
+"""The sample of a local mesh: two operators, and agencies, each with systems, officers and agreements. Data only.
 
 The agreements are what the law's purposes allow (registry law files); `registration` puts them into a registry.
 """
@@ -67,7 +67,10 @@ ONE_STOP: Final = SampleSystem(
     purpose="ADMINISTRATIVE_PROCEDURE",
     provision="D70/2024.10",
     grants=MappingProxyType(
-        {"LOOKUP": ("full_name", "birth_date", "sex", "hometown", "permanent_residence", "current_residence")}
+        {
+            "LOOKUP": ("full_name", "birth_date", "sex", "hometown", "permanent_residence", "current_residence"),
+            "VERIFY": ("birth_date", "permanent_residence", "marital_status", "death_or_missing"),
+        }
     ),
 )
 PORTAL: Final = SampleSystem(
@@ -80,4 +83,55 @@ PORTAL: Final = SampleSystem(
     provision="D70/2024.10",
     grants=MappingProxyType({"USAGE": ("pin",), "LOOKUP": tuple(field.name for field in Person.DESCRIPTOR.fields)}),
 )
-SYSTEMS: Final = (MEDICAL, TAX, ONE_STOP, PORTAL)
+REGISTRAR: Final = SampleSystem(
+    agency="moj",
+    agency_name="Bộ Tư pháp",
+    system="civil-status",
+    name="Civil-status offices",
+    officers=("ht.lan",),
+    purpose="CIVIL_STATUS_REGISTRATION",
+    provision="L60/2014.3",
+    grants=MappingProxyType(
+        {
+            "REGISTER": (
+                "full_name",
+                "birth_date",
+                "sex",
+                "place_of_birth",
+                "birth_registration_place",
+                "hometown",
+                "ethnicity",
+                "marital_status",
+                "spouses",
+                "death_or_missing",
+            ),
+            "LOOKUP": ("marital_status", "spouses", "death_or_missing"),
+        }
+    ),
+)
+RESIDENCE_OFFICE: Final = SampleSystem(
+    agency="mps",
+    agency_name="Bộ Công an",
+    system="residence",
+    name="Residence offices",
+    officers=("ct.nam",),
+    purpose="RESIDENCE_REGISTRATION",
+    provision="L68/2020",
+    grants=MappingProxyType(
+        {
+            "REGISTER": ("permanent_residence", "temporary_residence", "household", "relation_to_head"),
+            "LOOKUP": ("permanent_residence", "temporary_residence", "household"),
+        }
+    ),
+)
+IDENTITY_OFFICE: Final = SampleSystem(
+    agency="mps",
+    agency_name="Bộ Công an",
+    system="identity",
+    name="Identity offices",
+    officers=("cc.mai",),
+    purpose="IDENTITY_MANAGEMENT",
+    provision="L26/2023",
+    grants=MappingProxyType({"REGISTER": ("pin", "id_cards"), "LOOKUP": ("pin", "id_cards"), "VERIFY": ("id_cards",)}),
+)
+SYSTEMS: Final = (MEDICAL, TAX, ONE_STOP, PORTAL, REGISTRAR, RESIDENCE_OFFICE, IDENTITY_OFFICE)

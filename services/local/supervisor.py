@@ -1,4 +1,4 @@
-"""Keeps the processes of a local mesh running: starts in order, restarts what dies, stops in reverse. Knows no room."""
+"""Keeps the processes of a local mesh running: starts them, restarts what dies, stops in reverse. Knows no room."""
 
 import http.client
 import logging
@@ -252,14 +252,17 @@ class Supervisor:
         self._children = {spec.name: _Child(spec) for spec in specs}
 
     def start(self, *, seconds: float = 60.0, progress: Progress | None = None) -> None:
-        """Start the children in order, each when the one before is ready; once only.
+        """Start the first child, and when it is ready all others at once; return when they are ready. Once only.
 
         `seconds` is the time that each has. Raises ChildNotReady, after stopping them all: no half of a mesh remains.
         """
+        first, *others = self._children.values()
         try:
-            for child in self._children.values():
-                child.begin(progress or _tell_nobody)
-                child.wait_ready(seconds)
+            for together in ([first], others):
+                for child in together:
+                    child.begin(progress or _tell_nobody)
+                for child in together:
+                    child.wait_ready(seconds)
         except BaseException:
             self.stop_all()
             raise

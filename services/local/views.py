@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.table import Table
 from rich.text import Text
 
+from npd.common.v1.chain_pb2 import Link
 from npd.common.v1.error_reason_pb2 import ErrorReason
 from npd.common.v1.evidence_pb2 import Outcome
 from npd.common.v1.person_pb2 import Person
@@ -101,6 +102,21 @@ def usage(records: Iterable[UsageRecord]) -> Table:
             entry.access.case_reference,
             f"{outcome} {entry.reason}".strip() + times,
             ", ".join(entry.paths),
+        )
+    return table
+
+
+def chain(links: Iterable[Link]) -> Table:
+    """What follows from what, in the order of time."""
+    table = Table("when", "what", "who", "officer", "case", "outcome")
+    for link in links:
+        table.add_row(
+            link.link_time.ToDatetime(UTC).astimezone(_ZONE).strftime("%H:%M:%S.%f")[:-3],
+            link.act,
+            link.actor.partition("://")[2].partition("/")[2],
+            link.access.officer_id,
+            link.access.case_reference,
+            link.outcome,
         )
     return table
 

@@ -66,6 +66,11 @@ class Watch:
         with self._changed:
             return tuple(each.change for each in self._received)
 
+    def arrivals(self) -> tuple[Received, ...]:
+        """All changes so far, with the instants of their arrival."""
+        with self._changed:
+            return tuple(self._received)
+
     def __enter__(self) -> Self:
         return self
 

@@ -7,20 +7,21 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import date_pb2
 
 from npd.common.v1 import error_reason_pb2
-from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, revocation_pb2, rights_pb2
+from npd.registry.v1 import agency_pb2, agreement_pb2, revocation_pb2, rights_pb2
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Leaf
 from services.mesh.core.clock import Validity
-from services.mesh.core.contacts import Contact
 from services.mesh.core.errors import InvalidField
 from services.mesh.core.rights import Mode, State, System
 from services.mesh.wire import paging
 from services.registry import domain, formats
 
-_SYSTEM_STATES = {
+SYSTEM_STATES = {
     State.ACTIVE: agency_pb2.SYSTEM_STATE_ACTIVE,
     State.SUSPENDED: agency_pb2.SYSTEM_STATE_SUSPENDED,
 }
+"""The numbers of a system's states."""
+
 _AGREEMENT_STATES = {
     State.DRAFT: agreement_pb2.AGREEMENT_STATE_DRAFT,
     State.ACTIVE: agreement_pb2.AGREEMENT_STATE_ACTIVE,
@@ -103,7 +104,7 @@ def system_to_wire(system: System) -> agency_pb2.System:
         agency_id=system.agency_id,
         system_id=system.system_id,
         name=system.name,
-        state=_SYSTEM_STATES[system.state],
+        state=SYSTEM_STATES[system.state],
         cause=system.cause,
         state_time=instant_to_wire(system.state_time),
     )
@@ -196,16 +197,6 @@ def revocation_reason_from_wire(reason: int) -> domain.RevocationReason:
         raise InvalidField("reason", "must be a reason of the contract") from None
 
 
-def contacts_from_wire(wire: directory_pb2.ReportContactsRequest) -> list[Contact]:
-    """A room's report."""
-    return [_contact_from_wire(f"contacts[{index}]", contact) for index, contact in enumerate(wire.contacts)]
-
-
-def connections_to_wire(connections: Sequence[domain.Connection]) -> directory_pb2.ListConnectionsResponse:
-    """The directory."""
-    return directory_pb2.ListConnectionsResponse(connections=map(_connection_to_wire, connections))
-
-
 def standing_to_wire(standing: domain.Standing, leaf: Leaf) -> rights_pb2.WhoAmIResponse:
     """Who the caller is, by its certificate and by the registry."""
     caller, system = standing.caller, standing.system
@@ -214,7 +205,7 @@ def standing_to_wire(standing: domain.Standing, leaf: Leaf) -> rights_pb2.WhoAmI
         agency_id=caller.agency_id,
         agency_name=standing.agency_name,
         system_id=caller.system_id,
-        state=agency_pb2.SYSTEM_STATE_UNSPECIFIED if system is None else _SYSTEM_STATES[system.state],
+        state=agency_pb2.SYSTEM_STATE_UNSPECIFIED if system is None else SYSTEM_STATES[system.state],
         cause="" if system is None else system.cause,
         certificate_expire_time=instant_to_wire(leaf.expire_time),
         certificate_serial_number=leaf.serial_number,
@@ -271,35 +262,6 @@ def _signature_to_wire(signature: Signature) -> agreement_pb2.AgreementSignature
         sign_time=instant_to_wire(signature.sign_time),
         signature=signature.signature,
     )
-
-
-def _contact_from_wire(field: str, wire: directory_pb2.Contact) -> Contact:
-    segments = wire.name.split("/")
-    if len(segments) > 2:
-        raise InvalidField(f"{field}.name", "must be agency/system or the name of a room")
-    for segment in segments:
-        formats.require_identifier(f"{field}.name", segment)
-    if not wire.HasField("contact_time"):
-        raise InvalidField(f"{field}.contact_time", "is required")
-    success_time = None
-    if wire.HasField("success_time"):
-        success_time = instant_from_wire(f"{field}.success_time", wire.success_time)
-    return Contact(wire.name, instant_from_wire(f"{field}.contact_time", wire.contact_time), success_time)
-
-
-def _connection_to_wire(connection: domain.Connection) -> directory_pb2.Connection:
-    wire = directory_pb2.Connection(
-        name=connection.name,
-        title=connection.title,
-        state=connection.state.value,  # type: ignore[arg-type]  # a test holds the numbers equal
-    )
-    if connection.system_state is not None:
-        wire.system_state = _SYSTEM_STATES[connection.system_state]
-    if connection.contact is not None:
-        wire.last_contact_time.FromDatetime(connection.contact.contact_time)
-        if connection.contact.success_time is not None:
-            wire.last_success_time.FromDatetime(connection.contact.success_time)
-    return wire
 
 
 def _agreement_rights_to_wire(rights: domain.AgreementRights) -> rights_pb2.AgreementRights:

@@ -10,7 +10,9 @@ from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import CLOCKS_APART, Validity
+from services.mesh.core.contacts import Backlog, Lag
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError
+from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 from services.mesh.core.rights import (
     FieldDefinition,
     FieldOutsidePurpose,
@@ -232,7 +234,17 @@ class Rights:
 
 
 PolicyObject: TypeAlias = (
-    Agency | System | Officer | Agreement | Revocation | Operator | FieldDefinition | Purpose | Provision
+    Agency
+    | System
+    | Officer
+    | Agreement
+    | Revocation
+    | Operator
+    | FieldDefinition
+    | Purpose
+    | Provision
+    | LegalClock
+    | WorkingCalendar
 )
 
 
@@ -271,6 +283,18 @@ class LastContact:
 
 
 @dataclass(frozen=True, slots=True)
+class LastFlow:
+    """How far messages and changes of a system or a room have flowed, by the last report of each kind.
+
+    None: it never contributed, hands nothing on, follows nothing.
+    """
+
+    contribution_time: datetime | None = None
+    backlog: Backlog | None = None
+    lag: Lag | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Thresholds:
     """After how long without a served call a connection is degraded, and without any call silent."""
 
@@ -295,6 +319,7 @@ class Connection:
     state: ConnectionState
     system_state: State | None
     contact: LastContact | None
+    flow: LastFlow
 
 
 def require_within_law(terms: Terms, law: LawInForce) -> None:

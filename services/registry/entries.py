@@ -1,6 +1,7 @@
 """Turns changes of the policy into the entries that rooms receive; `services.mesh.wire.policy_entries` reads them."""
 
 from npd.registry.v1 import policy_pb2
+from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 from services.mesh.core.rights import FieldDefinition, Provision, Purpose, System
 from services.registry import convert
 from services.registry.domain import Agency, Agreement, Change, Officer, Operator, PolicyObject, Revocation
@@ -38,6 +39,10 @@ def _entry(subject: PolicyObject) -> policy_pb2.PolicyEntry:
             return policy_pb2.PolicyEntry(key=f"purpose/{subject.code}", purpose=_purpose(subject))
         case Provision():
             return policy_pb2.PolicyEntry(key=f"provision/{subject.provision_id}", provision=_provision(subject))
+        case LegalClock():
+            return policy_pb2.PolicyEntry(key=f"clock/{subject.code}", clock=_clock(subject))
+        case WorkingCalendar():
+            return policy_pb2.PolicyEntry(key=f"calendar/{subject.code}", calendar=_calendar(subject))
 
 
 def _revoked(revocation: Revocation) -> policy_pb2.RevokedCertificate:
@@ -57,6 +62,8 @@ def _field(field: FieldDefinition) -> policy_pb2.FieldDefinition:
         authority=field.authority,
         start_date=convert.date_to_wire(field.validity.start),
         end_date=convert.date_to_wire(field.validity.end),
+        followers=sorted(field.followers),
+        lane=field.lane.value,  # type: ignore[arg-type]  # a test holds the numbers equal
     )
 
 
@@ -78,4 +85,28 @@ def _provision(provision: Provision) -> policy_pb2.Provision:
         summary=provision.summary,
         start_date=convert.date_to_wire(provision.validity.start),
         end_date=convert.date_to_wire(provision.validity.end),
+    )
+
+
+def _clock(clock: LegalClock) -> policy_pb2.Clock:
+    return policy_pb2.Clock(
+        code=clock.code,
+        title=clock.title,
+        provision=clock.provision,
+        start_act=clock.start_act,
+        end_act=clock.end_act,
+        amount=clock.amount,
+        unit=clock.unit.value,  # type: ignore[arg-type]  # a test holds the numbers equal
+        start_date=convert.date_to_wire(clock.validity.start),
+        end_date=convert.date_to_wire(clock.validity.end),
+    )
+
+
+def _calendar(calendar: WorkingCalendar) -> policy_pb2.WorkingCalendar:
+    return policy_pb2.WorkingCalendar(
+        code=calendar.code,
+        rest_days=sorted(calendar.rest_days),  # DayOfWeek has the numbers of ISO weekdays
+        holidays=map(convert.date_to_wire, sorted(calendar.holidays)),
+        start_date=convert.date_to_wire(calendar.validity.start),
+        end_date=convert.date_to_wire(calendar.validity.end),
     )

@@ -1,37 +1,52 @@
 """The registry's rows, inside a transaction: domain objects in, domain objects out. Decides nothing."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Row, Table, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
-from services.mesh.core.agreements import Signature
 from services.mesh.core.answers import Answers
-from services.mesh.core.clock import Validity
+from services.mesh.core.contacts import Activity, Backlog, Flow, Lag
 from services.mesh.core.db import Database
 from services.mesh.core.evidence.log import Log
-from services.mesh.core.rights import FieldDefinition, Provision, Purpose, State, System
+from services.mesh.core.rights import System
 from services.registry.domain import (
     Agency,
     Agreement,
     Change,
     LastContact,
+    LastFlow,
     LawInForce,
     Officer,
-    Operator,
     Page,
     PolicyObject,
     Revocation,
-    RevocationReason,
-    Side,
+)
+from services.registry.rows import (
+    READERS,
+    agency_of,
+    agreement_of,
+    calendar_of,
+    clock_of,
+    field_of,
+    officer_of,
+    provision_of,
+    purpose_of,
+    revocation_of,
+    row_of,
+    system_of,
 )
 from services.registry.tables import (
     AGENCIES,
     AGREEMENTS,
+    CALENDARS,
+    CLOCKS,
     CONTACTS,
     FIELDS,
+    FLOWS,
     OFFICERS,
     OPERATORS,
     POLICY_REVISION,
@@ -68,7 +83,7 @@ class PolicyRows:
         """Write objects as they are now, at a revision."""
         rows: dict[Table, list[dict[str, object]]] = {}
         for subject in subjects:
-            table, values = _row_of(subject)
+            table, values = row_of(subject)
             rows.setdefault(table, []).append({**values, "revision": revision, "removed": removed})
         for table, written in rows.items():
             row = insert(table)
@@ -87,7 +102,7 @@ class PolicyRows:
             return newest, []
         is_whole = revision == 0 or revision > newest
         changes = []
-        for table, read in _READERS.items():
+        for table, read in READERS.items():
             wanted = table.c.removed.is_(False) if is_whole else table.c.revision > revision
             rows = self._connection.execute(table.select().where(wanted))
             changes += [Change(read(row), row.removed) for row in rows]
@@ -95,38 +110,38 @@ class PolicyRows:
 
     def agency(self, agency_id: str) -> Agency | None:
         """An agency."""
-        return self._one(AGENCIES, _agency, agency_id=agency_id)
+        return self._one(AGENCIES, agency_of, agency_id=agency_id)
 
     def agencies(self, page: Page) -> list[Agency]:
         """Agencies by id."""
-        return self._page(AGENCIES, _agency, page)
+        return self._page(AGENCIES, agency_of, page)
 
     def system(self, agency_id: str, system_id: str) -> System | None:
         """A system."""
-        return self._one(SYSTEMS, _system, agency_id=agency_id, system_id=system_id)
+        return self._one(SYSTEMS, system_of, agency_id=agency_id, system_id=system_id)
 
     def systems(self, page: Page | None = None, *, agency_id: str = "") -> list[System]:
         """Systems by agency and id; of one agency, if it is given."""
-        return self._page(SYSTEMS, _system, page, agency_id=agency_id)
+        return self._page(SYSTEMS, system_of, page, agency_id=agency_id)
 
     def on_roster(self, officers: Sequence[Officer]) -> set[Officer]:
         """Those of the officers, all of one agency, who are on its roster."""
         names = [officer.officer_id for officer in officers]
         mine = OFFICERS.c.agency_id == officers[0].agency_id
         rows = OFFICERS.select().where(mine, OFFICERS.c.officer_id.in_(names), OFFICERS.c.removed.is_(False))
-        return {_officer(row) for row in self._connection.execute(rows)}
+        return {officer_of(row) for row in self._connection.execute(rows)}
 
     def agreement(self, agreement_id: str) -> Agreement | None:
         """An agreement."""
-        return self._one(AGREEMENTS, _agreement, agreement_id=agreement_id)
+        return self._one(AGREEMENTS, agreement_of, agreement_id=agreement_id)
 
     def agreements(self, page: Page, *, agency_id: str = "") -> list[Agreement]:
         """Agreements by id; of one agency, if it is given."""
-        return self._page(AGREEMENTS, _agreement, page, agency_id=agency_id)
+        return self._page(AGREEMENTS, agreement_of, page, agency_id=agency_id)
 
     def revocation(self, issuer_key_id: str, serial_number: str) -> Revocation | None:
         """A revocation."""
-        return self._one(REVOCATIONS, _revocation, issuer_key_id=issuer_key_id, serial_number=serial_number)
+        return self._one(REVOCATIONS, revocation_of, issuer_key_id=issuer_key_id, serial_number=serial_number)
 
     def operators(self) -> set[str]:
         """Names of the operators."""
@@ -135,15 +150,16 @@ class PolicyRows:
     def law_for(self, provision: str, purpose: str) -> LawInForce:
         """What an agreement with this provision and purpose is measured by, in force or not."""
         return LawInForce(
-            provision=self._one(PROVISIONS, _provision, provision_id=provision),
-            purpose=self._one(PURPOSES, _purpose, code=purpose),
-            fields={field.path: field for field in self._page(FIELDS, _field)},
+            provision=self._one(PROVISIONS, provision_of, provision_id=provision),
+            purpose=self._one(PURPOSES, purpose_of, code=purpose),
+            fields={field.path: field for field in self._page(FIELDS, field_of)},
         )
 
     def law(self) -> list[PolicyObject]:
-        """Provisions, fields and purposes."""
+        """Provisions, fields, purposes, clocks and calendars."""
         tables: list[tuple[Table, Callable[[Row[Any]], PolicyObject]]]
-        tables = [(PROVISIONS, _provision), (FIELDS, _field), (PURPOSES, _purpose)]
+        tables = [(PROVISIONS, provision_of), (FIELDS, field_of), (PURPOSES, purpose_of)]
+        tables += [(CLOCKS, clock_of), (CALENDARS, calendar_of)]
         return [one for table, read in tables for one in self._page(table, read)]
 
     def _one(self, table: Table, read: Callable[[Row[Any]], T], **key: str) -> T | None:
@@ -188,6 +204,45 @@ class ContactRows:
         return {row.name: LastContact(row.name, row.contact_time, row.success_time) for row in rows}
 
 
+class FlowRows:
+    """How far messages and changes have flowed, as last reported. Not part of the policy: no revision, no lock."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def note(self, room: str, flow: Flow) -> None:
+        """Take a room's word. The time of a contribution moves forward; of a backlog and a lag the last word counts."""
+        names = {activity.name for activity in flow.activities} | {lag.name for lag in flow.lags}
+        names |= {room} if flow.backlog is not None else set()
+        if not names:
+            return
+        self._lock(names)
+        if flow.backlog is not None:
+            self._update(room, _backlog_row(flow.backlog))
+        for activity in flow.activities:
+            self._move_forward(activity)
+        for lag in flow.lags:
+            self._update(lag.name, _lag_row(lag))
+
+    def all(self) -> dict[str, LastFlow]:
+        """What was last reported, by name."""
+        return {row.name: _flow(row) for row in self._connection.execute(FLOWS.select())}
+
+    def _lock(self, names: set[str]) -> None:
+        """Hold the rows, taken in the order of names, so that two reports never deadlock."""
+        row = insert(FLOWS).on_conflict_do_nothing()
+        self._connection.execute(row, [{"name": name} for name in sorted(names)])
+        mine = select(FLOWS.c.name).where(FLOWS.c.name.in_(names)).order_by(FLOWS.c.name.collate("C"))
+        self._connection.execute(mine.with_for_update()).all()
+
+    def _update(self, name: str, values: dict[str, object]) -> None:
+        self._connection.execute(FLOWS.update().where(FLOWS.c.name == name).values(values))
+
+    def _move_forward(self, activity: Activity) -> None:
+        later = func.greatest(FLOWS.c.contribution_time, activity.contribution_time)
+        self._update(activity.name, {"contribution_time": later})
+
+
 class Transaction:
     """The registry's unit of work."""
 
@@ -196,6 +251,7 @@ class Transaction:
         self.log = log
         self.policy = PolicyRows(connection)
         self.contacts = ContactRows(connection)
+        self.flows = FlowRows(connection)
 
 
 class Store:
@@ -219,127 +275,31 @@ class Store:
             yield tx
 
 
-def _row_of(subject: PolicyObject) -> tuple[Table, dict[str, object]]:
-    """Where an object stands, and its columns."""
-    match subject:
-        case Agency(agency_id, name):
-            return AGENCIES, {"agency_id": agency_id, "name": name}
-        case System():
-            return SYSTEMS, {
-                "agency_id": subject.agency_id,
-                "system_id": subject.system_id,
-                "name": subject.name,
-                "state": subject.state.value,
-                "cause": subject.cause,
-                "state_time": subject.state_time,
-            }
-        case Officer(agency_id, officer_id):
-            return OFFICERS, {"agency_id": agency_id, "officer_id": officer_id}
-        case Agreement():
-            return AGREEMENTS, _agreement_row(subject)
-        case Revocation():
-            return REVOCATIONS, {
-                "issuer_key_id": subject.issuer_key_id,
-                "serial_number": subject.serial_number,
-                "reason": subject.reason.value,
-                "revoke_time": subject.revoke_time,
-            }
-        case Operator(name):
-            return OPERATORS, {"name": name}
-        case FieldDefinition():
-            own: dict[str, object] = {"path": subject.path, "provision": subject.provision}
-            own |= {"sensitive": subject.sensitive, "authority": list(subject.authority)}
-            return FIELDS, own | _validity_row(subject.validity)
-        case Purpose():
-            own = {"code": subject.code, "title": subject.title, "provision": subject.provision}
-            return PURPOSES, own | {"paths": sorted(subject.paths)} | _validity_row(subject.validity)
-        case Provision():
-            own = {"provision_id": subject.provision_id, "citation": subject.citation, "summary": subject.summary}
-            return PROVISIONS, own | _validity_row(subject.validity)
-
-
-def _agreement_row(agreement: Agreement) -> dict[str, object]:
-    row: dict[str, object] = {
-        "agreement_id": agreement.agreement_id,
-        "agency_id": agreement.agency_id,
-        "system_id": agreement.system_id,
-        "terms": agreement.terms,
-    }
-    for side in Side:
-        signature = agreement.signatures.get(side)
-        row[f"{side.value}_chain"] = None if signature is None else list(signature.chain)
-        row[f"{side.value}_sign_time"] = None if signature is None else signature.sign_time
-        row[f"{side.value}_signature"] = None if signature is None else signature.signature
-        row[f"{side.value}_suspends"] = agreement.suspended_by.get(side)
-    return row
-
-
-def _validity_row(validity: Validity) -> dict[str, object]:
-    return {"start_date": validity.start, "end_date": validity.end}
-
-
 def _contact_row(contact: LastContact) -> dict[str, object]:
     return {"name": contact.name, "contact_time": contact.contact_time, "success_time": contact.success_time}
 
 
-def _agency(row: Row[Any]) -> Agency:
-    return Agency(row.agency_id, row.name)
-
-
-def _system(row: Row[Any]) -> System:
-    return System(row.agency_id, row.system_id, row.name, State(row.state), row.cause, row.state_time)
-
-
-def _officer(row: Row[Any]) -> Officer:
-    return Officer(row.agency_id, row.officer_id)
-
-
-def _agreement(row: Row[Any]) -> Agreement:
-    columns = row._mapping
-    signatures = {
-        side: Signature(
-            tuple(columns[f"{side.value}_chain"]),
-            columns[f"{side.value}_sign_time"],
-            columns[f"{side.value}_signature"],
-        )
-        for side in Side
-        if columns[f"{side.value}_signature"] is not None
+def _backlog_row(backlog: Backlog) -> dict[str, object]:
+    return {
+        "backlog_count": backlog.count,
+        "oldest_backlog_time": backlog.oldest_time,
+        "set_aside_count": backlog.set_aside_count,
     }
-    causes = {side: columns[f"{side.value}_suspends"] for side in Side}
-    suspended_by = {side: cause for side, cause in causes.items() if cause is not None}
-    return Agreement(row.agreement_id, row.agency_id, row.system_id, row.terms, signatures, suspended_by)
 
 
-def _revocation(row: Row[Any]) -> Revocation:
-    return Revocation(row.issuer_key_id, row.serial_number, RevocationReason(row.reason), row.revoke_time)
+def _lag_row(lag: Lag) -> dict[str, object]:
+    return {
+        "unapplied_count": lag.unapplied_count,
+        "oldest_unapplied_time": lag.oldest_time,
+        "rejected_count": lag.rejected_count,
+    }
 
 
-def _operator(row: Row[Any]) -> Operator:
-    return Operator(row.name)
-
-
-def _field(row: Row[Any]) -> FieldDefinition:
-    validity = Validity(row.start_date, row.end_date)
-    return FieldDefinition(row.path, row.provision, row.sensitive, tuple(row.authority), validity)
-
-
-def _purpose(row: Row[Any]) -> Purpose:
-    validity = Validity(row.start_date, row.end_date)
-    return Purpose(row.code, row.title, row.provision, frozenset(row.paths), validity)
-
-
-def _provision(row: Row[Any]) -> Provision:
-    return Provision(row.provision_id, row.citation, row.summary, Validity(row.start_date, row.end_date))
-
-
-_READERS: Mapping[Table, Callable[[Row[Any]], PolicyObject]] = {
-    AGENCIES: _agency,
-    SYSTEMS: _system,
-    OFFICERS: _officer,
-    AGREEMENTS: _agreement,
-    REVOCATIONS: _revocation,
-    OPERATORS: _operator,
-    FIELDS: _field,
-    PURPOSES: _purpose,
-    PROVISIONS: _provision,
-}
+def _flow(row: Row[Any]) -> LastFlow:
+    contribution_time: datetime | None = row.contribution_time
+    backlog = lag = None
+    if row.backlog_count is not None:
+        backlog = Backlog(row.backlog_count, row.oldest_backlog_time, row.set_aside_count)
+    if row.unapplied_count is not None:
+        lag = Lag(row.name, row.unapplied_count, row.oldest_unapplied_time, row.rejected_count)
+    return LastFlow(contribution_time, backlog, lag)

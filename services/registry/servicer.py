@@ -21,7 +21,7 @@ from npd.registry.v1 import (
 from services.mesh.core.caller import CertificateMissing
 from services.mesh.wire.call import answer_key, call_of, caller_of
 from services.mesh.wire.streams import Streams
-from services.registry import convert, formats
+from services.registry import convert, directory_convert, formats
 from services.registry.operations.agencies import AgencyOperations
 from services.registry.operations.agreements import AgreementOperations
 from services.registry.operations.directory import DirectoryOperations
@@ -216,10 +216,11 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
     def ListConnections(
         self, request: directory_pb2.ListConnectionsRequest, context: grpc.ServicerContext
     ) -> directory_pb2.ListConnectionsResponse:
-        return convert.connections_to_wire(self._operations.list_connections())
+        return directory_convert.connections_to_wire(self._operations.list_connections())
 
     def ReportContacts(
         self, request: directory_pb2.ReportContactsRequest, context: grpc.ServicerContext
     ) -> directory_pb2.ReportContactsResponse:
-        self._operations.report_contacts(caller_of(context).name, convert.contacts_from_wire(request))
+        contacts, flow = directory_convert.contacts_from_wire(request), directory_convert.flow_from_wire(request)
+        self._operations.report_contacts(caller_of(context).name, contacts, flow)
         return directory_pb2.ReportContactsResponse()

@@ -97,6 +97,8 @@ FIELDS = _policy_table(
     Column("authority", ARRAY(Text), nullable=False),
     Column("start_date", Date, nullable=False),
     Column("end_date", Date),
+    Column("followers", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("lane", Text, nullable=False, server_default="NORMAL"),
     key=("path",),
 )
 
@@ -121,11 +123,49 @@ PROVISIONS = _policy_table(
     key=("provision_id",),
 )
 
+CLOCKS = _policy_table(
+    "clocks",
+    Column("code", Text, primary_key=True),
+    Column("title", Text, nullable=False),
+    Column("provision", Text, nullable=False),
+    Column("start_act", Text, nullable=False),
+    Column("end_act", Text, nullable=False),
+    Column("amount", Integer, nullable=False),
+    Column("unit", Text, nullable=False),
+    Column("start_date", Date, nullable=False),
+    Column("end_date", Date),
+    key=("code",),
+)
+
+CALENDARS = _policy_table(
+    "calendars",
+    Column("code", Text, primary_key=True),
+    Column("rest_days", ARRAY(Integer), nullable=False, doc="ISO weekdays, 1 is Monday"),
+    Column("holidays", ARRAY(Date), nullable=False),
+    Column("start_date", Date, nullable=False),
+    Column("end_date", Date, nullable=False),
+    key=("code",),
+)
+
 CONTACTS = Table(
     "contacts",
     METADATA,
     Column("name", Text, primary_key=True),
     Column("contact_time", DateTime(timezone=True), nullable=False),
     Column("success_time", DateTime(timezone=True)),
+    info={"shard_key": ("name",)},
+)
+
+FLOWS = Table(
+    "flows",
+    METADATA,
+    Column("name", Text, primary_key=True),
+    Column("contribution_time", DateTime(timezone=True), doc="null: it never contributed"),
+    Column("backlog_count", BigInteger, doc="null: it never reported a backlog"),
+    Column("oldest_backlog_time", DateTime(timezone=True)),
+    Column("set_aside_count", BigInteger),
+    Column("unapplied_count", BigInteger, doc="null: it follows nothing"),
+    Column("oldest_unapplied_time", DateTime(timezone=True)),
+    Column("rejected_count", BigInteger),
     info={"shard_key": ("name",)},
 )

@@ -14,6 +14,8 @@ from npd.sharing.v1 import (
     lookup_pb2_grpc,
     usage_pb2,
     usage_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
 )
 from services.mesh.core.background import Background
 from services.mesh.core.config import RoomSettings
@@ -23,26 +25,32 @@ from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire.metrics import SEQUENCED
 from services.mesh.wire.room import Composition, House, Room
 from services.mesh.wire.server import Served
-from services.sharing.changes.operations import Following
+from services.sharing.changes.operations import Acknowledging, Following
 from services.sharing.changes.reader import FeedReader
 from services.sharing.changes.repository import integrate
 from services.sharing.changes.servicer import ChangeServicer
 from services.sharing.contribution.operations import Contributing
 from services.sharing.contribution.servicer import ContributionServicer
+from services.sharing.flow import FlowReport
+from services.sharing.links import ChainLinks
 from services.sharing.lookup.operations import LookingUp
 from services.sharing.lookup.servicer import LookupServicer
 from services.sharing.policy import METHODS
 from services.sharing.unit import Sharing
-from services.sharing.usage.operations import FindingUsage
+from services.sharing.usage.operations import FindingUsage, RecordingUses
 from services.sharing.usage.servicer import UsageServicer
+from services.sharing.verification.operations import Verifying
+from services.sharing.verification.servicer import VerificationServicer
 
 
 class Settings(RoomSettings):
     """What the sharing room is told besides."""
 
     sandbox: bool = Field(default=False, description="whether PINs of the synthetic range exist here")
-    lookup_queue: int = Field(default=512, ge=1, description="lookups that may wait for the gatherer")
-    lookup_batch: int = Field(default=64, ge=1, description="lookups answered in one transaction")
+    lookup_queue: int = Field(
+        default=512, ge=1, description="lookups that may wait for the gatherer, and as many verifications"
+    )
+    lookup_batch: int = Field(default=64, ge=1, description="lookups, or verifications, answered in one transaction")
 
 
 def compose(house: House) -> Composition:
@@ -59,10 +67,15 @@ def compose(house: House) -> Composition:
         reader.wake()
 
     feed = Sequencer(house.database(_itself), "feed", integrate, after=sequenced)
-    lookups = LookingUp(DirectConnection(house.engine), policy, sealer, clock)
-    gatherer = Gatherer(lookups.get_citizens, queue=settings.lookup_queue, batch=settings.lookup_batch)
-    contributing = Contributing(database, policy, clock, feed.wake)
+    # one connection, so that lookups and verifications take turns: asking both at once gives no more guesses
+    store = DirectConnection(house.engine)
+    limits = {"queue": settings.lookup_queue, "batch": settings.lookup_batch}
+    lookups = Gatherer(LookingUp(store, policy, sealer, clock).get_citizens, **limits)
+    verifications = Gatherer(Verifying(store, policy, sealer, clock).verify_citizens, **limits)
+    report = FlowReport(database, policy, clock)
+    contributing = Contributing(database, policy, clock, feed.wake, report.taken)
     following = Following(database, reader, policy, clock)
+    acknowledging = Acknowledging(database, following.require_right, clock)
     usage = FindingUsage(database, policy, sealer, clock)
     return Composition(
         served=(
@@ -74,21 +87,28 @@ def compose(house: House) -> Composition:
             Served(
                 lookup_pb2.DESCRIPTOR.services_by_name["LookupService"],
                 lookup_pb2_grpc.add_LookupServiceServicer_to_server,
-                LookupServicer(gatherer, clock, sandbox=sandbox),
+                LookupServicer(lookups, clock, sandbox=sandbox),
+            ),
+            Served(
+                verification_pb2.DESCRIPTOR.services_by_name["VerificationService"],
+                verification_pb2_grpc.add_VerificationServiceServicer_to_server,
+                VerificationServicer(verifications, clock, sandbox=sandbox),
             ),
             Served(
                 change_pb2.DESCRIPTOR.services_by_name["ChangeService"],
                 change_pb2_grpc.add_ChangeServiceServicer_to_server,
-                ChangeServicer(following, house.streams),
+                ChangeServicer(following, acknowledging, house.streams),
             ),
             Served(
                 usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
                 usage_pb2_grpc.add_UsageServiceServicer_to_server,
-                UsageServicer(usage, policy, clock, sandbox=sandbox),
+                UsageServicer(usage, RecordingUses(database, clock), policy, clock, sandbox=sandbox),
             ),
         ),
         methods=METHODS,
         background=(Background("feed", feed.run), Background("feed-reader", reader.run)),
+        flow=report.flow,
+        links=ChainLinks(settings.environment, policy, clock).read,
     )
 
 

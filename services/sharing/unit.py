@@ -6,9 +6,10 @@ from services.mesh.core.answers import Answers
 from services.mesh.core.db import driver_of
 from services.mesh.core.evidence.entry import Sealer
 from services.mesh.core.evidence.log import Log
-from services.sharing.changes.repository import Changes
+from services.sharing.changes.repository import Changes, Followers
 from services.sharing.contribution.repository import Contributions
 from services.sharing.record.repository import Records
+from services.sharing.usage.repository import Uses
 
 
 class Sharing:
@@ -21,3 +22,5 @@ class Sharing:
         self.records = Records(connection)
         self.contributions = Contributions(connection)
         self.changes = Changes(connection)
+        self.followers = Followers(connection)
+        self.uses = Uses(connection)

@@ -80,6 +80,11 @@ class Room(
     ) -> change_pb2.PullChangesResponse:
         raise NotImplementedError
 
+    def Acknowledge(
+        self, request: change_pb2.AcknowledgeRequest, context: grpc.ServicerContext
+    ) -> change_pb2.AcknowledgeResponse:
+        raise NotImplementedError
+
     def WatchChanges(
         self, request: change_pb2.WatchChangesRequest, context: grpc.ServicerContext
     ) -> Iterator[change_pb2.WatchChangesResponse]:

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 from sqlalchemy import text
 
-from npd.common.v1 import evidence_pb2, evidence_pb2_grpc, person_pb2
+from npd.common.v1 import chain_pb2, chain_pb2_grpc, evidence_pb2, evidence_pb2_grpc, person_pb2
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.common.v1.person_pb2 import Person
@@ -25,6 +25,8 @@ from npd.sharing.v1 import (
     lookup_pb2_grpc,
     usage_pb2,
     usage_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
 )
 from npd.sharing.v1.contribution_pb2 import ContributionItem, ContributionResult
 from npd_client.errors import Refusal, refusal_of
@@ -36,13 +38,14 @@ from tests.mesh_fixture import ENVIRONMENT, Desk, Running, Stage, new_id, today
 
 LOOKUP, CHANGES = AccessMode.ACCESS_MODE_LOOKUP, AccessMode.ACCESS_MODE_CHANGES
 CONTRIBUTE, USAGE = AccessMode.ACCESS_MODE_CONTRIBUTE, AccessMode.ACCESS_MODE_USAGE
+VERIFY = AccessMode.ACCESS_MODE_VERIFY
 DISCLOSED, NO_MATCH, REFUSED = Outcome.OUTCOME_DISCLOSED, Outcome.OUTCOME_NO_MATCH, Outcome.OUTCOME_REFUSED
 APPLIED, DUPLICATE = ContributionResult.STATUS_APPLIED, ContributionResult.STATUS_DUPLICATE
 HELD, REJECTED = ContributionResult.STATUS_HELD, ContributionResult.STATUS_REJECTED
 
 METHODS = {
     method.input_type.full_name: f"/{service.full_name}/{method.name}"
-    for file in (lookup_pb2, change_pb2, contribution_pb2, usage_pb2, evidence_pb2)
+    for file in (lookup_pb2, verification_pb2, change_pb2, contribution_pb2, usage_pb2, evidence_pb2, chain_pb2)
     for service in file.DESCRIPTOR.services_by_name.values()
     for method in service.methods
 }
@@ -72,6 +75,8 @@ class Party:
         self.changes = change_pb2_grpc.ChangeServiceStub(channel)
         self.contribution = contribution_pb2_grpc.ContributionServiceStub(channel)
         self.usage = usage_pb2_grpc.UsageServiceStub(channel)
+        self.verification = verification_pb2_grpc.VerificationServiceStub(channel)
+        self.chain = chain_pb2_grpc.ChainServiceStub(channel)
         self.evidence = evidence_pb2_grpc.EvidenceServiceStub(channel)
         self.name, self.purpose = name, purpose
         self.identity = f"spiffe://{kind.value}.{ENVIRONMENT}/{name}"
@@ -290,11 +295,17 @@ def _requests(party: Party) -> dict[str, tuple[Callable[..., Any], Message]]:
         "FindUsage": (party.usage.FindUsage, usage_pb2.FindUsageRequest(access=party.access, identity=identity)),
         "PullChanges": (party.changes.PullChanges, change_pb2.PullChangesRequest(access=party.access)),
         "WatchChanges": (party.changes.WatchChanges, change_pb2.WatchChangesRequest(access=party.access)),
+        "Acknowledge": (party.changes.Acknowledge, change_pb2.AcknowledgeRequest(access=party.access)),
+        "VerifyCitizen": (
+            party.verification.VerifyCitizen,
+            verification_pb2.VerifyCitizenRequest(access=party.access, identity=identity),
+        ),
+        "RecordUses": (party.usage.RecordUses, usage_pb2.RecordUsesRequest(uses=[usage_pb2.Use(use_id="u")])),
         "Contribute": (party.contribution.Contribute, party.tells(ContributionItem(event_id="e-1"))),
     }
 
 
-@pytest.mark.parametrize("method", ["GetCitizen", "FindUsage", "PullChanges", "WatchChanges"])
+@pytest.mark.parametrize("method", ["GetCitizen", "VerifyCitizen", "FindUsage"])
 @pytest.mark.parametrize("kind", [Kind.MESH, Kind.OPERATOR])
 def test_only_agencies_read_the_record(scene: Scene, kind: Kind, method: str) -> None:
     name = "identity" if kind is Kind.MESH else "lan"
@@ -302,6 +313,20 @@ def test_only_agencies_read_the_record(scene: Scene, kind: Kind, method: str) ->
     refusal = scene.refuse(party, *_requests(party)[method], "METHOD_NOT_ALLOWED")
     assert refusal.metadata["method"].endswith(f"/{method}")
     assert refusal.metadata["caller_kind"] == ("room" if kind is Kind.MESH else "operator")
+
+
+@pytest.mark.parametrize("method", ["PullChanges", "WatchChanges", "Acknowledge", "RecordUses"])
+@pytest.mark.parametrize(("kind", "name"), [(Kind.OPERATOR, "lan"), (Kind.MESH, "registry"), (Kind.MESH, "sharing")])
+def test_neither_operators_nor_rooms_without_a_source_follow(scene: Scene, kind: Kind, name: str, method: str) -> None:
+    party = Party(scene.sharing, kind, name)
+    scene.refuse(party, *_requests(party)[method], "METHOD_NOT_ALLOWED")
+    assert scene.rows("SELECT 1 FROM followers") == []
+
+
+def test_no_agency_tells_what_others_read(scene: Scene) -> None:
+    system = scene.system("tax/teller", {LOOKUP: ["sex"]})
+    scene.refuse(system, *_requests(system)["RecordUses"], "METHOD_NOT_ALLOWED")
+    assert scene.rows("SELECT 1 FROM uses_recorded") == []
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Kind.OPERATOR, "lan"), (Kind.MESH, "registry"), (Kind.MESH, "sharing")])

@@ -14,14 +14,14 @@ from npd.sharing.v1.contribution_pb2 import ContributionItem
 from npd_client.client import Client
 from npd_client.errors import Refusal
 from services.cli.migration import prepare_store
-from services.cli.rooms import discover
+from services.cli.rooms import discover, names
 from services.local import citizens
 from services.local.mesh import LocalMesh, MeshSettings
 from services.local.population import SyntheticCitizen
 from services.local.sample import MEDICAL, OPERATORS, TAX
 from services.local.sandbox import Sandbox, date_text
 
-LOUD = {room: {"NPD_LOG_LEVEL": "DEBUG"} for room in ("registry", "sharing")}
+LOUD = {room: {"NPD_LOG_LEVEL": "DEBUG"} for room in names()}
 PEOPLE = 60
 
 
@@ -96,7 +96,7 @@ def journey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Journey]:
 def everything_said(journey: Journey) -> str:
     """Error texts, results, metrics, and every log file of the mesh, PostgreSQL's too."""
     logs = [path for path in journey.mesh.layout.directory.rglob("*.log") if path.is_file()]
-    assert {"registry.log", "sharing.log"} <= {Path(path).name for path in logs}
+    assert {f"{room}.log" for room in names()} <= {Path(path).name for path in logs}
     return "\n".join([*journey.said, *(path.read_text(encoding="utf-8", errors="replace") for path in logs)])
 
 
@@ -107,9 +107,9 @@ def test_no_pin_is_said(journey: Journey) -> None:
 
 def test_no_name_and_no_address_is_said(journey: Journey) -> None:
     said = everything_said(journey).casefold()
-    names = {citizen.person.full_name.full for citizen in citizens.population(PEOPLE)}
+    people = {citizen.person.full_name.full for citizen in citizens.population(PEOPLE)}
     addresses = {citizen.person.permanent_residence.detail_text for citizen in citizens.population(PEOPLE)}
-    assert [text for text in names | addresses if len(text) > 5 and text.casefold() in said] == []
+    assert [text for text in people | addresses if len(text) > 5 and text.casefold() in said] == []
 
 
 def test_what_was_said_would_show_it(journey: Journey) -> None:

@@ -1,6 +1,7 @@
 """Rooms have one shape: who knows one knows all."""
 
 import ast
+import configparser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,15 @@ def rpcs(path: Path) -> Iterator[ast.FunctionDef]:
 def test_a_room_has_a_composition_root_a_table_of_methods_and_migrations(room: Path) -> None:
     assert (room / "policy.py").exists()
     assert list((room / "migrations" / "versions").glob("0*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS, ids=lambda path: path.name)
+def test_a_room_is_in_the_rules_about_imports(room: Path) -> None:
+    """Those that wildcards cannot state: the programs beside the rooms may do what rooms may not."""
+    rules = configparser.ConfigParser()
+    rules.read(SERVICES.parent / ".importlinter")
+    for rule, listed in (("rooms", "modules"), ("mesh", "forbidden_modules"), ("pki-users", "source_modules")):
+        assert f"services.{room.name}" in rules[f"importlinter:contract:{rule}"][listed].split(), rule
 
 
 @pytest.mark.parametrize("servicer", SERVICERS, ids=lambda path: f"{path.parent.name}")

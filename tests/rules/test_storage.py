@@ -1,6 +1,7 @@
 """Tables are as the migrations make them, and every key of a growing one holds its shard key."""
 
 import importlib
+import pkgutil
 from pathlib import Path
 
 import pytest
@@ -9,17 +10,18 @@ from alembic.migration import MigrationContext
 from sqlalchemy import MetaData, PrimaryKeyConstraint, Table, UniqueConstraint, create_engine
 from sqlalchemy.pool import NullPool
 
+from services.cli.rooms import names
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.tables import METADATA as MESH
 from services.mesh.migrate import migrate
-from services.registry.tables import METADATA as REGISTRY
-from services.sharing.record.tables import METADATA as SHARING
 
-for _module in ("contribution", "changes"):
-    importlib.import_module(f"services.sharing.{_module}.tables")
 
-ROOMS = {"registry": REGISTRY, "sharing": SHARING}
-TABLES = [table for metadata in (MESH, *ROOMS.values()) for table in metadata.sorted_tables]
+def tables_of(room: str) -> MetaData:
+    """The tables of a room: of its tables.py, and of those of its parts."""
+    package = importlib.import_module(f"services.{room}")
+    modules = [module.name for module in pkgutil.walk_packages(package.__path__, f"services.{room}.")]
+    found = [importlib.import_module(name) for name in modules if name.endswith(".tables")]
+    return joined(*{id(module.METADATA): module.METADATA for module in found}.values())
 
 
 def joined(*parts: MetaData) -> MetaData:
@@ -29,6 +31,15 @@ def joined(*parts: MetaData) -> MetaData:
         for table in part.sorted_tables:
             table.to_metadata(whole)
     return whole
+
+
+ROOMS = {room: tables_of(room) for room in names()}
+TABLES = [table for metadata in (MESH, *ROOMS.values()) for table in metadata.sorted_tables]
+
+
+def test_every_room_is_looked_at() -> None:
+    assert {"registry", "sharing"} <= set(ROOMS)
+    assert all(metadata.tables for metadata in ROOMS.values())
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -57,7 +68,7 @@ def test_every_key_holds_the_shard_key(table: Table) -> None:
 
 
 def test_every_growing_table_names_its_shard_key() -> None:
-    small = {"store"} | {table.name for table in REGISTRY.sorted_tables}
+    small = {"store"} | {table.name for table in ROOMS["registry"].sorted_tables}
     assert [table.name for table in TABLES if "shard_key" not in table.info and table.name not in small] == []
 
 

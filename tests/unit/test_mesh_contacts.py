@@ -8,11 +8,12 @@ import pytest
 from services.mesh.core import contacts as module
 from services.mesh.core.background import Stopping
 from services.mesh.core.caller import Caller, CallerKind
-from services.mesh.core.contacts import Contact, Contacts
+from services.mesh.core.contacts import Backlog, Contact, Contacts, Flow
 
 TAX = Caller("spiffe://agency.test/tax/core", CallerKind.AGENCY, "tax/core", "tax", "core")
 SHARING = Caller("spiffe://mesh.test/sharing", CallerKind.ROOM, "sharing")
 LAN = Caller("spiffe://operator.test/lan", CallerKind.OPERATOR, "lan")
+FLOW = Flow(Backlog(3, None, 1))
 START = datetime(2026, 3, 14, 8, tzinfo=UTC)
 
 
@@ -40,15 +41,16 @@ def reported(contacts: Contacts) -> list[Contact]:
     """What the next report says."""
     stopping, told = Stopping(), list[Contact]()
 
-    def report(due: Sequence[Contact]) -> None:
+    def report(due: Sequence[Contact], flow: Flow) -> None:
+        assert flow == FLOW
         told.extend(due)
         stopping.set()
 
-    contacts.run(stopping, report)
+    contacts.run(stopping, report, lambda: FLOW)
     return told
 
 
-def fail(due: Sequence[Contact]) -> None:
+def fail(due: Sequence[Contact], flow: Flow) -> None:
     raise ConnectionError
 
 
@@ -72,7 +74,7 @@ def test_a_report_that_fails_goes_into_the_next_one() -> None:
     contacts.note(TAX, True)
     contacts.note(SHARING, True)
     with pytest.raises(ConnectionError):
-        contacts.run(Stopping(), fail)
+        contacts.run(Stopping(), fail, Flow)
     contacts.note(TAX, False)
     assert sorted(reported(contacts), key=lambda one: one.name) == [
         Contact("sharing", at(1), at(1)),
@@ -84,10 +86,10 @@ def test_who_calls_while_a_report_fails_loses_no_success() -> None:
     contacts = Contacts(Clock())
     contacts.note(TAX, True)
 
-    def meanwhile(due: Sequence[Contact]) -> None:
+    def meanwhile(due: Sequence[Contact], flow: Flow) -> None:
         contacts.note(TAX, False)
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        contacts.run(Stopping(), meanwhile)
+        contacts.run(Stopping(), meanwhile, Flow)
     assert reported(contacts) == [Contact("tax/core", at(1), at(0))]

@@ -8,15 +8,17 @@ from pathlib import Path
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.type.date_pb2 import Date
+from google.type.dayofweek_pb2 import SATURDAY, SUNDAY
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npd.common.v1 import access_pb2
+from npd.common.v1 import access_pb2, lane_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
 from npd_client.agreement import sign_terms
 from npd_pki.identity import Kind
 from services.mesh.core.clock import Validity
-from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System
+from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
+from services.mesh.core.rights import FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire.policy_entries import apply
 from tests.certificates import TestPki
 
@@ -72,6 +74,20 @@ def agree(pki: TestPki, tmp_path: Path) -> Agree:
     return agreed
 
 
+def a_clock(amount: int = 3, unit: int = policy_pb2.CLOCK_UNIT_WORKING_DAY) -> policy_pb2.Clock:
+    return policy_pb2.Clock(
+        code="C",
+        title="Do it",
+        provision="D70",
+        start_act="a.begin",
+        end_act="b.end",
+        amount=amount,
+        unit=unit,  # type: ignore[arg-type]
+        start_date=START,
+        end_date=END,
+    )
+
+
 def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
     since = policy_pb2.RevokedCertificate(issuer_key_id="ab", serial_number="1f")
     since.revoke_time.FromDatetime(SINCE)
@@ -87,7 +103,13 @@ def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
         policy_pb2.PolicyEntry(operator=policy_pb2.Operator(name="lan")),
         policy_pb2.PolicyEntry(
             field=policy_pb2.FieldDefinition(
-                path="religion", provision="L26", sensitive=True, authority=["identity", "agency"], start_date=START
+                path="religion",
+                provision="L26",
+                sensitive=True,
+                authority=["identity", "agency"],
+                start_date=START,
+                followers=["residence", "identity"],
+                lane=lane_pb2.LANE_VITAL,
             )
         ),
         policy_pb2.PolicyEntry(
@@ -97,6 +119,12 @@ def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
         ),
         policy_pb2.PolicyEntry(
             provision=policy_pb2.Provision(provision_id="D70", citation="Art. 9", summary="May ask.", start_date=START)
+        ),
+        policy_pb2.PolicyEntry(clock=a_clock()),
+        policy_pb2.PolicyEntry(
+            calendar=policy_pb2.WorkingCalendar(
+                code="VN-2026", rest_days=[SATURDAY, SUNDAY], holidays=[START], start_date=START, end_date=END
+            )
         ),
     ]
     policy = apply(Policy(revision=3), entries, ENV, ())
@@ -108,9 +136,23 @@ def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
         officers=frozenset({("tax", "o-1")}),
         revoked={("ab", "1f"): SINCE},
         operators=frozenset({"lan"}),
-        fields={"religion": FieldDefinition("religion", "L26", True, ("identity", "agency"), Validity(first))},
+        fields={
+            "religion": FieldDefinition(
+                "religion",
+                "L26",
+                True,
+                ("identity", "agency"),
+                Validity(first),
+                frozenset({"identity", "residence"}),
+                Lane.VITAL,
+            )
+        },
         purposes={"TAX": Purpose("TAX", "Taxation", "D70", frozenset({"pin"}), Validity(first, last))},
         provisions={"D70": Provision("D70", "Art. 9", "May ask.", Validity(first))},
+        clocks={
+            "C": LegalClock("C", "Do it", "D70", "a.begin", "b.end", 3, ClockUnit.WORKING_DAY, Validity(first, last))
+        },
+        calendars={"VN-2026": WorkingCalendar("VN-2026", frozenset({6, 7}), frozenset({first}), Validity(first, last))},
     )
     for entry in entries:
         entry.removed = True
@@ -119,6 +161,19 @@ def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
 
 def test_an_entry_of_a_kind_that_is_not_known_grants_nothing() -> None:
     assert apply(Policy(), [policy_pb2.PolicyEntry(key="miracle/1")], ENV, ()) == Policy()
+
+
+@pytest.mark.parametrize("lane", [lane_pb2.LANE_UNSPECIFIED, lane_pb2.LANE_NORMAL, 99])
+def test_a_lane_that_is_not_known_is_the_ordinary_one(lane: int) -> None:
+    field = policy_pb2.FieldDefinition(path="sex", start_date=START, lane=lane)  # type: ignore[arg-type]
+    assert apply(Policy(), [policy_pb2.PolicyEntry(field=field)], ENV, ()).fields["sex"].lane is Lane.NORMAL
+
+
+@pytest.mark.parametrize(("amount", "unit"), [(3, 0), (3, 99), (0, 1), (-1, policy_pb2.CLOCK_UNIT_DAY)])
+def test_a_clock_that_cannot_be_counted_is_none_any_more(amount: int, unit: int) -> None:
+    policy = apply(Policy(), [policy_pb2.PolicyEntry(clock=a_clock())], ENV, ())
+    assert set(policy.clocks) == {"C"}
+    assert apply(policy, [policy_pb2.PolicyEntry(clock=a_clock(amount, unit))], ENV, ()).clocks == {}
 
 
 def test_an_agreement_with_both_signatures_grants(pki: TestPki, agree: Agree) -> None:

@@ -2,18 +2,20 @@
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, date, datetime, timedelta
+from enum import Enum
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from npd.common.v1 import access_pb2
+from npd.common.v1 import access_pb2, lane_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, policy_pb2, revocation_pb2, rights_pb2
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid
-from services.mesh.core.rights import FieldDefinition, Mode, Policy, Provision, Purpose, State, System
+from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
+from services.mesh.core.rights import FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire import policy_entries
 from services.registry import convert, formats
 from services.registry.domain import (
@@ -48,7 +50,7 @@ def test_method_table_names_just_the_methods_of_the_contract() -> None:
 
 
 def test_numbers_are_those_of_the_contract() -> None:
-    def numbers(enum: type[Mode] | type[RevocationReason] | type[ConnectionState]) -> dict[str, int]:
+    def numbers(enum: type[Enum]) -> dict[str, int]:
         return {one.name: one.value for one in enum}
 
     def contract(items: Iterable[tuple[str, int]], prefix: str) -> dict[str, int]:
@@ -56,6 +58,8 @@ def test_numbers_are_those_of_the_contract() -> None:
 
     assert numbers(Mode) == contract(access_pb2.AccessMode.items(), "ACCESS_MODE_")
     assert numbers(RevocationReason) == contract(revocation_pb2.RevocationReason.items(), "REVOCATION_REASON_")
+    assert numbers(Lane) == contract(lane_pb2.Lane.items(), "LANE_")
+    assert numbers(ClockUnit) == contract(policy_pb2.ClockUnit.items(), "CLOCK_UNIT_")
     assert numbers(ConnectionState) == contract(directory_pb2.ConnectionState.items(), "CONNECTION_STATE_")
 
 
@@ -141,6 +145,12 @@ def test_what_is_no_uuid_names_no_agreement(agreement_id: str) -> None:
 
 
 VALIDITY = Validity(date(2024, 7, 1))
+FOLLOWED = FieldDefinition(
+    "sex", "p", True, ("identity", "agency"), VALIDITY, frozenset({"residence", "identity"}), Lane.VITAL
+)
+CLOCK = LegalClock("C", "t", "p", "a.begin", "b.end", 2, ClockUnit.WORKING_DAY, VALIDITY)
+YEAR = Validity(date(2026, 1, 1), date(2026, 12, 31))
+CALENDAR = WorkingCalendar("VN-2026", frozenset({6, 7}), frozenset({date(2026, 1, 1), date(2026, 9, 2)}), YEAR)
 OBJECTS: list[tuple[PolicyObject, str, object]] = [
     (Agency("tax", "Cục Thuế"), "agencies", {"tax": "Cục Thuế"}),
     (
@@ -151,11 +161,9 @@ OBJECTS: list[tuple[PolicyObject, str, object]] = [
     (Officer("tax", "o-1"), "officers", {("tax", "o-1")}),
     (Revocation("ab", "1f", RevocationReason.SUPERSEDED, NOW), "revoked", {("ab", "1f"): NOW}),
     (Operator("lan"), "operators", {"lan"}),
-    (
-        FieldDefinition("sex", "p", True, ("identity", "agency"), VALIDITY),
-        "fields",
-        {"sex": FieldDefinition("sex", "p", True, ("identity", "agency"), VALIDITY)},
-    ),
+    (FOLLOWED, "fields", {"sex": FOLLOWED}),
+    (CLOCK, "clocks", {"C": CLOCK}),
+    (CALENDAR, "calendars", {"VN-2026": CALENDAR}),
     (
         Purpose("C", "t", "p", frozenset({"sex", "pin"}), Validity(date(2024, 7, 1), date(2026, 1, 1))),
         "purposes",

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2
 from npd.sharing.v1 import change_pb2
+from services.mesh.core.chain import Causation
 from services.mesh.core.errors import InvalidField
 from services.mesh.core.evidence.entry import Receipt
+from services.mesh.core.rights import Lane
 from services.sharing.changes import convert
 from services.sharing.changes.domain import (
     Change,
@@ -25,6 +27,7 @@ from services.sharing.changes.domain import (
 FEED = Feed(incarnation=2, oldest=100, head=200)
 AT = datetime(2026, 3, 14, 8, tzinfo=UTC)
 ID = UUID("6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21")
+CAUSATION = Causation(UUID(int=11), UUID(int=12))
 positions = st.integers(-(2**63), 2**63 - 1)
 
 
@@ -87,6 +90,8 @@ def delivered(*paths: str) -> Delivered:
         source="identity",
         event_time=AT,
         record_time=AT,
+        causation=CAUSATION,
+        lane=Lane.VITAL,
     )
     return Delivered(change, paths, Receipt("mesh.test/sharing", b"h" * 32))
 

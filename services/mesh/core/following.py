@@ -146,6 +146,12 @@ class Followed:
             for row in self._connection.execute(refused.order_by(CHANGES_SET_ASIDE.c.waiting_id))
         ]
 
+    def rejections(self) -> list[tuple[UUID, str]]:
+        """All changes set aside, oldest first, and why: with an empty reason it waits behind another; 1,000 at most."""
+        wanted = select(CHANGES_SET_ASIDE.c.change_id, CHANGES_SET_ASIDE.c.reason)
+        rows = self._connection.execute(wanted.order_by(CHANGES_SET_ASIDE.c.waiting_id).limit(1000))
+        return [(row.change_id, row.reason) for row in rows]
+
     def set_aside_count(self) -> int:
         """How many changes wait for a command."""
         refused = select(func.count()).select_from(CHANGES_SET_ASIDE).where(CHANGES_SET_ASIDE.c.reason != "")

@@ -1,4 +1,4 @@
-"""Tables that every room has: answers given, its log, incarnation and outbox, its place in the feed, its people and chains."""
+"""Tables that every room has: answers, log, incarnation, outbox, its place in the feed, its people and chains."""
 
 from sqlalchemy import (
     BigInteger,

@@ -29,6 +29,8 @@ log = structlog.get_logger(__name__)
 # Longer than the server's planned end of a Watch, so that a stream that is silently dead does not last.
 _WATCH_TIMEOUT = 270.0
 _LOOK_EVERY = 1.0
+_ONE_ACKNOWLEDGEMENT = 1000
+_BEHIND = "WAITS_BEHIND_ANOTHER"
 
 
 Unit = TypeVar("Unit", bound=RingUnit)
@@ -84,6 +86,7 @@ class Follower(Generic[Unit]):
         self._react = react
         self._due = threading.Event()
         self._mutex = threading.Lock()
+        self._recovered: list[UUID] = []
 
     def wake(self) -> None:
         """A command made set-aside changes due: try them now instead of at the next look."""
@@ -92,10 +95,11 @@ class Follower(Generic[Unit]):
     def run(self, stopping: Stopping) -> None:
         """Follow until told to stop. Raises PeerUnavailable, StoreUnavailable; it is then run again."""
         with self._database.transaction() as unit:
-            cursor = unit.followed.cursor()
+            cursor, aside = unit.followed.cursor(), unit.followed.rejections()
         if cursor.incarnation:
+            rejected = [(change_id, reason or _BEHIND) for change_id, reason in aside]
             with suppress(PeerRefused):  # the feed was restored since: the Watch says how to go on
-                self._feed.acknowledge(cursor, (), ())  # it may have died between applying and saying so
+                self._feed.acknowledge(cursor, rejected, ())  # it may have died between applying and saying so
         while not stopping.is_set():
             for changes, reached in self._feed.watch(cursor):
                 if stopping.is_set():
@@ -130,7 +134,7 @@ class Follower(Generic[Unit]):
             for change in changes:  # (2)
                 if change.subject_id in waiting:
                     unit.followed.set_aside(change, None)
-                    rejected.append((change.change_id, "WAITS_BEHIND_ANOTHER"))
+                    rejected.append((change.change_id, _BEHIND))
                     continue
                 fate = self._apply(unit, change)
                 if not fate.is_delivered:
@@ -146,6 +150,7 @@ class Follower(Generic[Unit]):
         failpoints.reach("follower.acknowledged")
 
     def _retry_due(self) -> None:
+        """Try what is due. What was recovered is said until it is heard: `sharing` may be away just then."""
         recovered: list[UUID] = []
         with self._mutex, self._database.transaction() as unit:
             cursor = unit.followed.lock_cursor()
@@ -158,8 +163,12 @@ class Follower(Generic[Unit]):
                     unit.followed.refuse_again(change, fate)
         if recovered:
             CHANGES_FOLLOWED.labels("recovered").inc(len(recovered))
-            self._feed.acknowledge(cursor, (), recovered)
             self._due.set()  # others may have waited behind them
+            self._recovered += recovered
+        if self._recovered:
+            said = self._recovered[:_ONE_ACKNOWLEDGEMENT]
+            self._feed.acknowledge(cursor, (), said)
+            self._recovered = self._recovered[len(said) :]
 
     def _apply(self, unit: Unit, change: FollowedChange) -> Fate:
         try:

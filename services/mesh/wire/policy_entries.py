@@ -12,11 +12,15 @@ from google.type import date_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
 from services.mesh.core import agreements
 from services.mesh.core.clock import Validity
-from services.mesh.core.rights import Agreement, FieldDefinition, Mode, Policy, Provision, Purpose, State, System
+from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
+from services.mesh.core.rights import Agreement, FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
 
 # A registry may be newer than this room: a mode that is not known here is granted to nobody here, and who is in a state
-# that is not known may not act.
+# that is not known may not act. A lane that is not known is the ordinary one; a clock that cannot be counted is none.
 _MODES = frozenset(mode.value for mode in Mode)
+_LANES = {lane.value: lane for lane in Lane}
+_UNITS = {unit.value: unit for unit in ClockUnit}
+_UNREADABLE = object()
 _SYSTEM_STATES = {
     agency_pb2.SYSTEM_STATE_ACTIVE: State.ACTIVE,
     agency_pb2.SYSTEM_STATE_SUSPENDED: State.SUSPENDED,
@@ -32,7 +36,17 @@ def apply(
     policy: Policy, entries: Iterable[policy_pb2.PolicyEntry], environment: str, roots: Sequence[x509.Certificate]
 ) -> Policy:
     """The next policy: `policy` with the entries put in, or taken out where they are marked removed."""
-    mappings = ("agencies", "systems", "agreements", "revoked", "fields", "purposes", "provisions")
+    mappings = (
+        "agencies",
+        "systems",
+        "agreements",
+        "revoked",
+        "fields",
+        "purposes",
+        "provisions",
+        "clocks",
+        "calendars",
+    )
     tables: dict[str, Any] = {name: dict(getattr(policy, name)) for name in mappings}
     tables["officers"] = dict.fromkeys(policy.officers)
     tables["operators"] = dict.fromkeys(policy.operators)
@@ -41,7 +55,7 @@ def apply(
         if kind is None:
             continue  # a kind of entry that this version does not know grants nothing
         table, key, value = _READERS[kind](getattr(entry, kind), environment, roots)
-        if entry.removed:
+        if entry.removed or value is _UNREADABLE:
             tables[table].pop(key, None)
         else:
             tables[table][key] = value
@@ -126,8 +140,19 @@ def _operator(wire: policy_pb2.Operator, *_: object) -> tuple[str, object, objec
 
 
 def _field(wire: policy_pb2.FieldDefinition, *_: object) -> tuple[str, object, object]:
-    authority = tuple(wire.authority)
-    return "fields", wire.path, FieldDefinition(wire.path, wire.provision, wire.sensitive, authority, validity_of(wire))
+    return (
+        "fields",
+        wire.path,
+        FieldDefinition(
+            path=wire.path,
+            provision=wire.provision,
+            sensitive=wire.sensitive,
+            authority=tuple(wire.authority),
+            validity=validity_of(wire),
+            followers=frozenset(wire.followers),
+            lane=_LANES.get(wire.lane, Lane.NORMAL),
+        ),
+    )
 
 
 def _purpose(wire: policy_pb2.Purpose, *_: object) -> tuple[str, object, object]:
@@ -140,6 +165,28 @@ def _provision(wire: policy_pb2.Provision, *_: object) -> tuple[str, object, obj
     return "provisions", wire.provision_id, provision
 
 
+def _clock(wire: policy_pb2.Clock, *_: object) -> tuple[str, object, object]:
+    unit = _UNITS.get(wire.unit)
+    if unit is None or wire.amount < 1:
+        return "clocks", wire.code, _UNREADABLE
+    clock = LegalClock(
+        code=wire.code,
+        title=wire.title,
+        provision=wire.provision,
+        start_act=wire.start_act,
+        end_act=wire.end_act,
+        amount=wire.amount,
+        unit=unit,
+        validity=validity_of(wire),
+    )
+    return "clocks", wire.code, clock
+
+
+def _calendar(wire: policy_pb2.WorkingCalendar, *_: object) -> tuple[str, object, object]:
+    rest_days, holidays = frozenset(wire.rest_days), frozenset(map(date_of, wire.holidays))
+    return "calendars", wire.code, WorkingCalendar(wire.code, rest_days, holidays, validity_of(wire))
+
+
 _READERS: dict[str, Callable[..., tuple[str, object, object]]] = {
     "agency": _agency,
     "system": _system,
@@ -150,4 +197,6 @@ _READERS: dict[str, Callable[..., tuple[str, object, object]]] = {
     "field": _field,
     "purpose": _purpose,
     "provision": _provision,
+    "clock": _clock,
+    "calendar": _calendar,
 }

@@ -1,16 +1,20 @@
-"""The law as data: provisions, the field catalogue, purposes. States only what the domain notes found in a source."""
+"""The law as data: provisions, field catalogue, purposes, clocks, calendars.
+
+States only what the domain notes found in a source; what is general knowledge is marked so.
+"""
 
 from collections.abc import Sequence
 from datetime import date
 from importlib import resources
-from typing import TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from services.mesh.core.clock import Validity
-from services.mesh.core.rights import FieldDefinition, Provision, Purpose
+from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
+from services.mesh.core.rights import FieldDefinition, Lane, Provision, Purpose
 from services.registry.domain import PolicyObject
 from services.registry.repository import PolicyRows
 
@@ -39,6 +43,8 @@ class _Field(_Row):
     provision: str
     sensitive: bool = False
     authority: list[str]
+    followers: list[str] = []
+    lane: Literal["VITAL", "NORMAL"] = "NORMAL"
 
 
 class _Purpose(_Row):
@@ -46,6 +52,23 @@ class _Purpose(_Row):
     title: str
     provision: str
     paths: list[str]
+
+
+class _Clock(_Row):
+    code: str
+    title: str
+    provision: str
+    start_act: str
+    end_act: str
+    amount: Annotated[int, Field(ge=1, le=1000)]
+    unit: Literal["HOUR", "DAY", "WORKING_DAY"]
+
+
+class _Calendar(_Row):
+    code: str
+    end_date: date
+    rest_days: list[Annotated[int, Field(ge=1, le=7)]]
+    holidays: list[date]
 
 
 R = TypeVar("R", bound=_Row)
@@ -60,7 +83,18 @@ def provisions() -> list[Provision]:
 def fields() -> list[FieldDefinition]:
     """The field catalogue of fields.yaml."""
     rows = _read("fields.yaml", _Field)
-    return [FieldDefinition(row.path, row.provision, row.sensitive, tuple(row.authority), row.validity) for row in rows]
+    return [
+        FieldDefinition(
+            path=row.path,
+            provision=row.provision,
+            sensitive=row.sensitive,
+            authority=tuple(row.authority),
+            validity=row.validity,
+            followers=frozenset(row.followers),
+            lane=Lane[row.lane],
+        )
+        for row in rows
+    ]
 
 
 def purposes() -> list[Purpose]:
@@ -78,6 +112,29 @@ def purposes() -> list[Purpose]:
     ]
 
 
+def clocks() -> list[LegalClock]:
+    """The legal clocks of clocks.yaml."""
+    return [
+        LegalClock(
+            code=row.code,
+            title=row.title,
+            provision=row.provision,
+            start_act=row.start_act,
+            end_act=row.end_act,
+            amount=row.amount,
+            unit=ClockUnit[row.unit],
+            validity=row.validity,
+        )
+        for row in _read("clocks.yaml", _Clock)
+    ]
+
+
+def calendars() -> list[WorkingCalendar]:
+    """The calendars of calendars.yaml."""
+    rows = _read("calendars.yaml", _Calendar)
+    return [WorkingCalendar(row.code, frozenset(row.rest_days), frozenset(row.holidays), row.validity) for row in rows]
+
+
 def load(connection: Connection) -> int:
     """Bring the law in the store to that of the files; returns how many rows changed.
 
@@ -86,7 +143,7 @@ def load(connection: Connection) -> int:
     policy = PolicyRows(connection)
     policy.lock()
     held = {_key(row): row for row in policy.law()}
-    wanted: Sequence[PolicyObject] = [*provisions(), *fields(), *purposes()]
+    wanted: Sequence[PolicyObject] = [*provisions(), *fields(), *purposes(), *clocks(), *calendars()]
     changed = [row for row in wanted if held.get(_key(row)) != row]
     if changed:
         policy.put(*changed, revision=policy.advance())
@@ -101,6 +158,10 @@ def _key(row: PolicyObject) -> tuple[str, str]:
             return "field", row.path
         case Purpose():
             return "purpose", row.code
+        case LegalClock():
+            return "clock", row.code
+        case WorkingCalendar():
+            return "calendar", row.code
     raise TypeError(f"{type(row).__name__} is no law")
 
 

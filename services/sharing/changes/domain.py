@@ -1,11 +1,17 @@
 """What a change is, and where a follower stands. No I/O."""
 
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from enum import Enum
 from uuid import UUID
 
+from services.mesh.core.chain import Causation
 from services.mesh.core.errors import Kind, MeshError
 from services.mesh.core.evidence.entry import Receipt
+from services.mesh.core.rights import Lane, Mode, Policy
+
+ALL_LANES = 0
+"""The number that stands for all lanes together."""
 
 
 class CursorOutdated(MeshError):
@@ -34,6 +40,8 @@ class Change:
     source: str
     event_time: datetime
     record_time: datetime
+    causation: Causation
+    lane: Lane
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +85,106 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """Changes for a follower, where to go on, and how far the feed goes. Their entries are committed."""
+    """Changes for a follower, where to go on, and how far the feed goes. Their entries are committed.
+
+    `names_subjects`: it is for a room, which may see internal subject ids.
+    """
 
     changes: tuple[Delivered, ...]
     cursor: Cursor
     feed: Feed
+    names_subjects: bool = False
+
+
+class Status(Enum):
+    """What a follower acknowledges by a mark."""
+
+    RECEIVED = "RECEIVED"
+    APPLIED = "APPLIED"
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A change that a follower could not apply, and its code for why."""
+
+    change_id: UUID
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledgement:
+    """What a follower says of one lane, or of all: how far it has come, what it could not apply, what it has since."""
+
+    lane: Lane | None
+    received: Cursor | None
+    applied: Cursor | None
+    rejected: tuple[Rejection, ...] = ()
+    recovered: tuple[UUID, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """The positions up to which a follower has received and applied the changes of a lane, or of all."""
+
+    follower: str
+    lane: Lane | None
+    incarnation: int
+    received: int = 0
+    applied: int = 0
+
+    def at(self, status: Status) -> int:
+        """The mark of a status."""
+        return self.received if status is Status.RECEIVED else self.applied
+
+    def moved_to(self, received: int, applied: int) -> "Marks":
+        """The marks, moved forward only; what is applied has been received."""
+        reached = max(self.applied, applied)
+        return replace(self, received=max(self.received, received, reached), applied=reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the record knows of a follower: its marks, and how many changes count as rejected."""
+
+    received: Cursor
+    applied: Cursor
+    rejected_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Changes that a follower has not applied: how many, and when the first of them was recorded."""
+
+    count: int
+    first_time: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fulfilment:
+    """When a follower acknowledged a change as applied, or with a reason as rejected."""
+
+    change_id: UUID
+    follower: str
+    time: datetime
+    reason: str = ""
+
+
+def lane_number(lane: Lane | None) -> int:
+    """The number of a lane, or of all together."""
+    return ALL_LANES if lane is None else lane.value
+
+
+def reach(policy: Policy, day: date) -> dict[str, frozenset[str]]:
+    """The paths whose changes each follower may ever see: a room those that the catalogue names it for, a system those
+    that any agreement grants it in mode CHANGES, whatever that agreement's state is.
+    """
+    found: dict[str, frozenset[str]] = {}
+    rooms = {room for definition in policy.fields.values() for room in definition.followers}
+    for room in rooms:
+        found[room] = policy.followed_by(room, day)
+    for agreement in policy.agreements.values():
+        purpose = policy.purposes.get(agreement.purpose)
+        granted = agreement.grants.get(Mode.CHANGES, frozenset()) & (purpose.paths if purpose else frozenset())
+        name = f"{agreement.agency_id}/{agreement.system_id}"
+        found[name] = found.get(name, frozenset()) | granted
+    return found

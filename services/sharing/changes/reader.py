@@ -3,9 +3,11 @@
 import threading
 from bisect import bisect_right
 from collections.abc import Callable
+from itertools import islice
 
 from services.mesh.core.background import Stopping
 from services.mesh.core.db import Database
+from services.mesh.core.rights import Lane
 from services.sharing.changes.domain import Change, Cursor, Feed
 from services.sharing.unit import Sharing
 
@@ -63,11 +65,13 @@ class FeedReader:
             self.look()
         return self._feed or Feed(0, 0, 0)
 
-    def after(self, position: int, limit: int) -> tuple[Change, ...]:
-        """The next changes after a position: from memory, or from the store for who is far behind."""
+    def after(self, position: int, until: int, limit: int, lane: Lane | None = None) -> tuple[Change, ...]:
+        """The next changes between two positions: from memory, or from the store for who is far behind."""
         kept = self._kept
         if kept and kept[0].position <= position + 1:
             start = bisect_right(kept, position, key=lambda change: change.position)
-            return kept[start : start + limit]
+            end = bisect_right(kept, until, key=lambda change: change.position)
+            mine = (kept[at] for at in range(start, end) if lane in (None, kept[at].lane))
+            return tuple(islice(mine, limit))
         with self._db.transaction() as tx:
-            return tuple(tx.changes.after(position, limit))
+            return tuple(change for change in tx.changes.after(position, limit, lane) if change.position <= until)

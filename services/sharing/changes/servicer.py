@@ -7,13 +7,12 @@ import grpc
 
 from npd.sharing.v1 import change_pb2, change_pb2_grpc
 from services.mesh.core.caller import Caller
-from services.mesh.core.rights import Access
-from services.mesh.wire.access import access_from_wire
+from services.mesh.core.rights import Access, Lane
 from services.mesh.wire.call import call_of, caller_of
 from services.mesh.wire.streams import Stream, Streams
 from services.sharing.changes import convert
 from services.sharing.changes.domain import Cursor, Delivery
-from services.sharing.changes.operations import Following
+from services.sharing.changes.operations import Acknowledging, Following
 
 _BATCH = 500
 _COALESCE = 0.1
@@ -21,33 +20,46 @@ _SIGN_OF_LIFE = 25.0
 
 
 class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
-    """Adapts the wire to following."""
+    """Adapts the wire to following and acknowledging."""
 
-    def __init__(self, following: Following, streams: Streams) -> None:
+    def __init__(self, following: Following, acknowledging: Acknowledging, streams: Streams) -> None:
         self._following = following
+        self._acknowledging = acknowledging
         self._streams = streams
 
     def PullChanges(
         self, request: change_pb2.PullChangesRequest, context: grpc.ServicerContext
     ) -> change_pb2.PullChangesResponse:
-        access, cursor = access_from_wire(request.access), convert.cursor_from_wire(request)
+        caller, method, access = caller_of(context), call_of(context).method, convert.access_of(request)
+        cursor, lane = convert.cursor_from_wire(request), convert.lane_of(request)
         size = convert.page_size_from_wire(request.page_size)
-        delivery = self._following.next_changes(caller_of(context), call_of(context).method, access, cursor, size)
+        delivery = self._following.next_changes(caller, method, access, cursor, size, lane)
         return convert.page_to_wire(delivery)
 
     def WatchChanges(
         self, request: change_pb2.WatchChangesRequest, context: grpc.ServicerContext
     ) -> Iterator[change_pb2.WatchChangesResponse]:
-        caller, method = caller_of(context), call_of(context).method
-        access, given = access_from_wire(request.access), convert.cursor_from_wire(request)
-        cursor = self._following.start(given)
+        caller, method, access = caller_of(context), call_of(context).method, convert.access_of(request)
+        lane, cursor = convert.lane_of(request), self._following.start(convert.cursor_from_wire(request))
         with self._streams.open(call_of(context), lambda: self._following.require_right(caller, access)) as stream:
-            for delivery in deliveries(self._following, stream, caller, method, access, cursor):
+            for delivery in deliveries(self._following, stream, caller, method, access, cursor, lane):
                 yield convert.news_to_wire(delivery)
+
+    def Acknowledge(
+        self, request: change_pb2.AcknowledgeRequest, context: grpc.ServicerContext
+    ) -> change_pb2.AcknowledgeResponse:
+        access, said = convert.access_of(request), convert.acknowledgement_from_wire(request)
+        return convert.standing_to_wire(self._acknowledging.acknowledge(caller_of(context), access, said))
 
 
 def deliveries(
-    following: Following, stream: Stream, caller: Caller, method: str, access: Access, cursor: Cursor
+    following: Following,
+    stream: Stream,
+    caller: Caller,
+    method: str,
+    access: Access | None,
+    cursor: Cursor,
+    lane: Lane | None,
 ) -> Iterator[Delivery]:
     """What a stream delivers, gathered for up to 100 ms, until its planned end; the last one carries the cursor.
 
@@ -57,7 +69,7 @@ def deliveries(
     while not ended:
         ended = stream.has_ended
         stream.require_standing()
-        delivery = following.next_changes(caller, method, access, cursor, _BATCH)
+        delivery = following.next_changes(caller, method, access, cursor, _BATCH, lane)
         cursor = delivery.cursor
         silence = time.monotonic() - last_sent
         if delivery.changes or ended or silence > _SIGN_OF_LIFE:

@@ -7,15 +7,21 @@ from uuid import UUID
 from npd.common.v1 import error_reason_pb2
 from npd.sharing.v1 import contribution_pb2
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.chain import Causation
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import InvalidField, MeshError
 from services.mesh.core.person.pin import require_pin
 from services.mesh.core.person.validity import normalise
 from services.mesh.core.rights import Access
-from services.mesh.wire.access import access_from_wire, uuid_from_wire
+from services.mesh.wire.access import (
+    access_from_wire,
+    causation_from_wire,
+    relayed_access_from_wire,
+    uuid_from_wire,
+)
 from services.mesh.wire.payload import payload_hash, require_fields
 from services.mesh.wire.person import instant_from_wire
-from services.sharing.contribution.domain import ITEMS_LIMIT, Item, Malformed, Result, Results
+from services.sharing.contribution.domain import ITEMS_LIMIT, Item, Malformed, Result, Results, new_chain
 from services.sharing.record.fields import require_top_level, values_of
 
 _ITEM_BYTES = 64 << 10
@@ -66,7 +72,25 @@ def _item(wire: contribution_pb2.ContributionItem, now: datetime, caller: Caller
         event_time=instant_from_wire(wire.event_time, "event_time"),
         register_time=instant_from_wire(wire.register_time, "register_time"),
         content_hash=content_hash,
+        causation=_causation(wire, caller),
+        access=_access(wire, caller),
     )
+
+
+def _causation(wire: contribution_pb2.ContributionItem, caller: Caller) -> Causation:
+    if not wire.HasField("causation"):
+        return new_chain()
+    if caller.kind is not CallerKind.ROOM:
+        raise InvalidField("causation", "is for rooms: leave it out")
+    return causation_from_wire(wire.causation, "causation")
+
+
+def _access(wire: contribution_pb2.ContributionItem, caller: Caller) -> Access | None:
+    if not wire.HasField("access"):
+        return None
+    if caller.kind is not CallerKind.ROOM:
+        raise InvalidField("access", "is for rooms: name the ground of the whole call")
+    return relayed_access_from_wire(wire.access)
 
 
 def _subject(wire: contribution_pb2.ContributionItem, caller: Caller, *, sandbox: bool) -> tuple[str, UUID | None]:

@@ -1,16 +1,17 @@
 """What a contributed item is, what can become of it, and what a source may write. No I/O."""
 
 from collections.abc import Iterable, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import Enum
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.chain import Causation
 from services.mesh.core.clock import CLOCKS_APART
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.messages import sentence
-from services.mesh.core.rights import Policy
+from services.mesh.core.rights import Access, Policy
 from services.sharing.record.fields import Value
 from services.sharing.record.resolution import source_class
 
@@ -51,11 +52,18 @@ class Status(Enum):
     REJECTED = 4
 
 
+def new_chain() -> Causation:
+    """The place of an item that begins a chain: no link of the mesh caused it."""
+    correlation_id = uuid4()
+    return Causation(correlation_id, correlation_id)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """What one event at a source says about one person, named by PIN or by subject id.
 
-    `pin_told` is the PIN among the values told, for an item that gives its subject one.
+    `pin_told` is the PIN among the values told, for an item that gives its subject one. `causation` is its place in the
+    chain that it belongs to or begins; `access` the ground of the act that a room tells of.
     """
 
     event_id: str
@@ -66,11 +74,25 @@ class Item:
     event_time: datetime
     register_time: datetime
     content_hash: bytes
+    causation: Causation = field(default_factory=new_chain)
+    access: Access | None = None
 
     @property
     def paths(self) -> frozenset[str]:
         """The paths that it tells."""
         return frozenset(value.path for value in self.values)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenItem:
+    """An item of a chain that was taken in: its source, its cause, the ground of the act that it tells of."""
+
+    source: str
+    event_id: str
+    causation: Causation
+    access: Access | None
+    record_time: datetime
+    is_held: bool
 
 
 @dataclass(frozen=True, slots=True)

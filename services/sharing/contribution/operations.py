@@ -1,6 +1,6 @@
 """The use case of contributions: many items of one source, each with its own result, in one transaction."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from uuid import UUID, uuid4
 
@@ -13,7 +13,7 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
 from services.mesh.core.errors import FieldRequired, MeshError, Violation
-from services.mesh.core.rights import Access, Mode, Policy
+from services.mesh.core.rights import Access, Lane, Mode, Policy
 from services.sharing.changes.domain import Change
 from services.sharing.contribution.domain import (
     MINTING_ROOM,
@@ -36,15 +36,25 @@ from services.sharing.unit import Sharing
 
 
 class Contributing:
-    """Takes in contributions. `wake` is called after a commit that left changes for the sequencer."""
+    """Takes in contributions.
+
+    After a commit `wake` is called, since it may have left changes for the sequencer, and `taken` is told from which
+    source the record took something, and when.
+    """
 
     def __init__(
-        self, database: Database[Sharing], policy: Callable[[], Policy], clock: Clock, wake: Callable[[], None]
+        self,
+        database: Database[Sharing],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        wake: Callable[[], None],
+        taken: Callable[[str, datetime], None],
     ) -> None:
         self._db = database
         self._policy = policy
         self._clock = clock
         self._wake = wake
+        self._taken = taken
 
     # two calls may name the same new PIN or subject, or one event twice, at the same moment: the later looks again
     @retry(retry=retry_if_exception_type((IntegrityError, UniqueViolation)), stop=stop_after_attempt(5), reraise=True)
@@ -68,6 +78,8 @@ class Contributing:
             answer.give(Results(batch.take_all(items)))
             batch.save()
         self._wake()
+        if batch.has_taken:
+            self._taken(right.source, batch.time)
         return answer.value
 
     def _right(self, caller: Caller, access: Access | None) -> WriteRight:
@@ -94,6 +106,16 @@ class _Batch:
         self._taken: list[tuple[Item, Subject | None]] = []
         self._changes: list[Change] = []
 
+    @property
+    def has_taken(self) -> bool:
+        """Whether the record took any of the items, be it to wait."""
+        return bool(self._taken)
+
+    @property
+    def time(self) -> datetime:
+        """When it was recorded."""
+        return self._now
+
     def take_all(self, items: Sequence[Item | Malformed]) -> tuple[Result, ...]:
         """Decide about every item, in order."""
         readable = [item for item in items if isinstance(item, Item)]
@@ -115,8 +137,11 @@ class _Batch:
     def save(self) -> None:
         """Apply what waited for the new PINs, and write everything that was decided."""
         tx, now = self._tx, self._now
-        for source, item in tx.contributions.release([pin for pin, _ in self._new_pins]):
+        released = tx.contributions.release([pin for pin, _ in self._new_pins])
+        for source, item in released:
             self._tell(self._by_pin[item.pin], item, source)
+        settled = [(source, item.event_id, self._by_pin[item.pin].subject_id) for source, item in released]
+        tx.contributions.settle(sorted(settled))
         # in one order whatever the call's, or two calls with the same people would wait for each other
         tx.records.add_pins(sorted((pin, subject.subject_id) for pin, subject in self._new_pins))
         told = [subject for subject in self._subjects.values() if subject.told]
@@ -184,6 +209,13 @@ class _Batch:
                     source=source,
                     event_time=item.event_time,
                     record_time=self._now,
+                    causation=item.causation,
+                    lane=self._lane(effect.changed_paths),
                 )
             )
         return effect.not_followed
+
+    def _lane(self, paths: Iterable[str]) -> Lane:
+        """Where a change travels: a vital field makes all of it vital."""
+        definitions = (self._definitions.get(path) for path in paths)
+        return Lane.VITAL if any(one is not None and one.lane is Lane.VITAL for one in definitions) else Lane.NORMAL

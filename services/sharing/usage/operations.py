@@ -1,18 +1,19 @@
-"""The use case of usage: the same identity match as a lookup, then the log's entries about the citizen."""
+"""The use cases of usage: the log's entries about a citizen, and what officers read in source rooms put into it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from services.mesh.core.caller import Caller
-from services.mesh.core.clock import Clock, legal_date
+from services.mesh.core.clock import CLOCKS_APART, Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import MeshError
+from services.mesh.core.errors import InvalidField, MeshError
 from services.mesh.core.evidence.entry import Entry, Outcome, Sealer
 from services.mesh.core.evidence.log import StoredEntry
 from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access, Mode, Policy
 from services.sharing.record.identification import Claim, count_mismatches, identify, take_turn
 from services.sharing.unit import Sharing
-from services.sharing.usage.domain import Usage
+from services.sharing.usage.domain import Usage, Use
 
 
 class FindingUsage:
@@ -66,3 +67,32 @@ class FindingUsage:
                 uses, next_before = tx.log.of_subject(pseudonym, before=before, limit=page_size)
             receipt = tx.log.record(Entry(caller, method, outcome, ground, subject_id, ("pin",)))  # (3)
         return Usage(outcome, receipt, tuple(uses), next_before)
+
+
+class RecordingUses:
+    """Takes in uses."""
+
+    def __init__(self, database: Database[Sharing], clock: Clock) -> None:
+        self._db = database
+        self._clock = clock
+
+    def record_uses(self, room: Caller, uses: Sequence[Use]) -> None:
+        """Record each use that this room has not told before; when this returns all are durable.
+
+        The entry is of the system that read, as the room asserts; it names the room and the time of the reading, since
+        the entry's own time is now. Raises InvalidField for a use that lies ahead, and then records none.
+        """
+        now = self._clock.now()
+        if any(use.use_time > now + CLOCKS_APART for use in uses):
+            raise InvalidField("uses.use_time", "must not lie in the future")
+        by_id: dict[UUID, Use] = {}
+        for use in uses:
+            by_id.setdefault(use.use_id, use)
+        with self._db.transaction() as tx:
+            new = tx.uses.note(room.name, by_id.keys(), now)
+            tx.log.record_all([_entry(room, by_id[use_id]) for use_id in by_id if use_id in new])
+
+
+def _entry(room: Caller, use: Use) -> Entry:
+    told = f"use {use.use_id} at {use.use_time.isoformat()}, told by {room.identity}"
+    return Entry(use.reader, use.method, use.outcome, use.ground, use.subject_id, use.paths, object=told)

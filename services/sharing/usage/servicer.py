@@ -11,14 +11,23 @@ from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.call import call_of, caller_of
 from services.mesh.wire.person import identity_from_wire
 from services.sharing.usage import convert
-from services.sharing.usage.operations import FindingUsage
+from services.sharing.usage.operations import FindingUsage, RecordingUses
 
 
 class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
-    """Adapts the wire to one operation."""
+    """Adapts the wire to the operations of usage."""
 
-    def __init__(self, usage: FindingUsage, policy: Callable[[], Policy], clock: Clock, *, sandbox: bool) -> None:
+    def __init__(
+        self,
+        usage: FindingUsage,
+        recording: RecordingUses,
+        policy: Callable[[], Policy],
+        clock: Clock,
+        *,
+        sandbox: bool,
+    ) -> None:
         self._usage = usage
+        self._recording = recording
         self._policy = policy
         self._clock = clock
         self._sandbox = sandbox
@@ -32,3 +41,9 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
         size, before = convert.page_size_from_wire(request.page_size), convert.before_from_wire(request.page_token)
         usage = self._usage.find_usage(caller, method, access, identity, size, before)
         return convert.usage_to_wire(usage, self._policy().agencies)
+
+    def RecordUses(
+        self, request: usage_pb2.RecordUsesRequest, context: grpc.ServicerContext
+    ) -> usage_pb2.RecordUsesResponse:
+        self._recording.record_uses(caller_of(context), convert.uses_from_wire(request))
+        return usage_pb2.RecordUsesResponse()

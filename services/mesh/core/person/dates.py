@@ -33,6 +33,11 @@ class PartialDate:
         """The earliest day that it may mean."""
         return date(self.year, self.month or 1, self.day or 1)
 
+    def last_day(self) -> date:
+        """The latest day that it may mean."""
+        month = self.month or 12
+        return date(self.year, month, self.day or monthrange(self.year, month)[1])
+
 
 def partial_date(wire: date_pb2.Date, field: str, *, latest: date) -> PartialDate:
     """A date of life: year required, day only with a month, possible, not after `latest`. Raises InvalidField."""

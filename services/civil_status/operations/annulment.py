@@ -1,0 +1,157 @@
+"""Annuls marriages and deaths that were registered in error: what they changed returns to what it was."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+from uuid import UUID
+
+from services.civil_status.domain import (
+    ActKind,
+    ActUnknown,
+    AnnulmentFacts,
+    Before,
+    Death,
+    Facts,
+    MaritalStatus,
+    RegisteredAct,
+    Relative,
+    StateNotAllowed,
+)
+from services.civil_status.operations.deaths import DEATH_PATHS
+from services.civil_status.operations.marriages import MARRIAGE_PATHS
+from services.civil_status.operations.office import Filing, Office
+from services.civil_status.repository import CivilRegister
+from services.mesh.core.answers import AnswerKey
+from services.mesh.core.caller import Caller
+from services.mesh.core.chain import Act
+from services.mesh.core.people import KnownPerson
+from services.mesh.core.person.stated import require_happened
+from services.mesh.core.rights import Access, Mode
+from services.mesh.core.telling import Told
+
+_PATHS: Final = {ActKind.MARRIAGE: MARRIAGE_PATHS, ActKind.DEATH: DEATH_PATHS}
+
+
+class AnnulmentOperations:
+    """Annulments."""
+
+    def __init__(self, office: Office) -> None:
+        self._office = office
+
+    def annul_act(self, caller: Caller, access: Access, annulment: AnnulmentFacts, key: AnswerKey) -> RegisteredAct:
+        """Annul a marriage or a death, unless a later act stands on it.
+
+        The caller's ground is confirmed before anything is said of the act, and then for what the act changed.
+        Raises what `Policy.authorise` raises, ActUnknown, StateNotAllowed, EventInFuture, RequestIdReused, Overloaded.
+        Source: Law 60/2014 Art. 3 clause 2 (dd), Art. 69 clause 1 (h); Law 52/2014 Art. 67.
+        """
+        office = self._office
+        office.require_room()
+        office.authorise(caller, access, Mode.REGISTER, ())
+        with office.database.transaction() as tx:
+            annulled = tx.acts.find(annulment.act_id)
+            if annulled is None:
+                raise ActUnknown()
+            paths = _PATHS.get(annulled.kind, ())
+            filing = Filing(caller, key, office.authorise(caller, access, Mode.REGISTER, paths), paths)
+            with tx.answers.once(caller, key, RegisteredAct) as answer:
+                if answer.given:
+                    return answer.given
+                require_happened(annulment.decision_date, "decision_date", office.today)
+                if annulled.kind is ActKind.MARRIAGE:
+                    return answer.give(self._annul_marriage(tx, filing, annulment))
+                if annulled.kind is ActKind.DEATH:
+                    return answer.give(self._annul_death(tx, filing, annulment))
+                raise StateNotAllowed(object=f"act {annulment.act_id}", state=annulled.kind.name)
+
+    def _annul_marriage(self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts) -> RegisteredAct:
+        marriage = tx.unions.find(annulment.act_id)
+        ids = [marriage.first.subject_id, marriage.second.subject_id]
+        people = tx.people.lock(ids)
+        _require_standing(tx, annulment)
+        if any(tx.statuses.of(subject_id).act_id != marriage.act_id for subject_id in ids):
+            raise StateNotAllowed(object=f"act {annulment.act_id}", state="ENDED")
+        act = self._office.begin(ActKind.ANNULMENT, filing)
+        told = [self._return(tx, people[one.subject_id], one, act) for one in (marriage.first, marriage.second)]
+        return self._register(tx, filing, annulment, act, told)
+
+    def _return(self, tx: CivilRegister, person: KnownPerson, before: Before, act: Act) -> Told:
+        """Make a spouse what he was before the marriage."""
+        status = tx.statuses.of(person.subject_id)
+        tx.statuses.put(
+            replace(status, marital=before.marital, spouse_id=None, act_id=before.act_id, told_time=act.time)
+        )
+        facts = Facts(marital_status=before.marital)
+        return self._office.told(person.subject_id, person.pin, facts, MARRIAGE_PATHS, act.time)
+
+    def _annul_death(self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts) -> RegisteredAct:
+        death = tx.unions.find_death(annulment.act_id)
+        people = tx.people.lock({death.subject_id, death.spouse_id or death.subject_id})
+        _require_standing(tx, annulment)
+        act, person = self._office.begin(ActKind.ANNULMENT, filing), people[death.subject_id]
+        tx.people.put(replace(person, is_deceased=False))
+        tx.statuses.put(replace(tx.statuses.of(person.subject_id), death_told_time=act.time))
+        told = [self._office.told(person.subject_id, person.pin, Facts(), DEATH_PATHS, act.time)]
+        if death.spouse_id is not None:
+            told += self._revive_marriage(tx, person, people[death.spouse_id], death, act)
+        return self._register(tx, filing, annulment, act, told)
+
+    def _revive_marriage(
+        self, tx: CivilRegister, person: KnownPerson, spouse: KnownPerson, death: Death, act: Act
+    ) -> Iterator[Told]:
+        """What the annulment of a death does to the marriage that the death ended.
+
+        1. If the spouse has married again since, that marriage stands and the old one stays ended. No value of the
+           list says what the person is then, so none is told. Source: Law 52/2014 Art. 67 clause 2.
+        2. Else it is in force again, and the spouse is MARRIED as before.
+        3. Unless the spouse has died since: then that death ended it, and the person is WIDOWED by it.
+        """
+        office, mine, other = self._office, tx.statuses.of(person.subject_id), tx.statuses.of(spouse.subject_id)
+        if other.act_id != death.act_id:  # (1)
+            ended = replace(mine, marital=MaritalStatus.UNKNOWN, spouse_id=None, act_id=act.act_id, told_time=act.time)
+            tx.statuses.put(ended)
+            yield office.told(person.subject_id, person.pin, Facts(), MARRIAGE_PATHS, act.time)
+            return
+        married = replace(
+            other,
+            marital=MaritalStatus.MARRIED,
+            spouse_id=person.subject_id,
+            act_id=death.marriage_id,
+            told_time=act.time,
+        )
+        tx.statuses.put(married)  # (2)
+        facts = Facts(marital_status=married.marital, spouses=(Relative(person.name, person.pin),))
+        yield office.told(spouse.subject_id, spouse.pin, facts, MARRIAGE_PATHS, act.time)
+        later = standing_death(tx, spouse.subject_id)
+        if later is not None:  # (3)
+            widowed = replace(
+                mine, marital=MaritalStatus.WIDOWED, spouse_id=None, act_id=later.act_id, told_time=act.time
+            )
+            tx.statuses.put(widowed)
+            tx.unions.end_by(Death(later.act_id, spouse.subject_id, person.subject_id, death.marriage_id))
+            yield office.told(
+                person.subject_id, person.pin, Facts(marital_status=widowed.marital), MARRIAGE_PATHS, act.time
+            )
+
+    def _register(
+        self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts, act: Act, told: list[Told]
+    ) -> RegisteredAct:
+        """Write the annulment as an act of the persons whom the annulled one is of."""
+        tx.acts.annul(annulment.act_id, act.act_id)
+        registered = RegisteredAct(
+            act.act_id, ActKind.ANNULMENT, annulment.decision_date, act.time, annulment.entry_number
+        )
+        return self._office.register(tx, filing, act, registered, tx.acts.subjects_of(annulment.act_id), told)
+
+
+def _require_standing(tx: CivilRegister, annulment: AnnulmentFacts) -> None:
+    """Under the lock of the act's persons, nobody else annuls it. Raises StateNotAllowed if somebody did."""
+    act = tx.acts.find(annulment.act_id)
+    if act is None or act.annulled_by is not None:
+        raise StateNotAllowed(object=f"act {annulment.act_id}", state="ANNULLED")
+
+
+def standing_death(tx: CivilRegister, subject_id: UUID) -> RegisteredAct | None:
+    """The registration of a person's death here, if it is not annulled."""
+    deaths = [act for act in tx.acts.of_person(subject_id) if act.kind is ActKind.DEATH and act.annulled_by is None]
+    return deaths[-1] if deaths else None

@@ -1,0 +1,1 @@
+"""Identity: personal identification numbers and identity cards. Keeps no portrait and no biometrics."""

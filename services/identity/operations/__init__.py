@@ -1,0 +1,1 @@
+"""What the identity room does, by noun."""

@@ -1,0 +1,1 @@
+"""Residence: where people live, permanently and for a time, and the households that live together."""

@@ -1,0 +1,1 @@
+"""Verifies claims about an identified citizen: verdicts, never values."""

@@ -1,0 +1,133 @@
+"""The directory's figures: what rooms hand on, who contributed, and how far followers are behind."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from npd.registry.v1 import directory_pb2, directory_pb2_grpc
+from npd_pki.identity import Kind
+from tests.mesh_fixture import Desk, Running, refused
+
+LONG_AGO = 2 * 365 * 24 * 3600
+"""Seconds."""
+
+
+def ago(seconds: float) -> Timestamp:
+    """An instant of some seconds ago."""
+    moment = Timestamp()
+    moment.FromDatetime(datetime.now(UTC) - timedelta(seconds=seconds))
+    return moment
+
+
+def connections(registry: Running) -> dict[str, directory_pb2.Connection]:
+    stub = directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.OPERATOR, "lan"))
+    listed = stub.ListConnections(directory_pb2.ListConnectionsRequest()).connections
+    return {connection.name: connection for connection in listed}
+
+
+def report(registry: Running, room: str, request: directory_pb2.ReportContactsRequest) -> None:
+    directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.MESH, room)).ReportContacts(request)
+
+
+def backlog(count: int, oldest: Timestamp | None, aside: int) -> directory_pb2.ReportContactsRequest:
+    told = directory_pb2.Backlog(backlog_count=count, oldest_time=oldest, set_aside_count=aside)
+    return directory_pb2.ReportContactsRequest(backlog=told)
+
+
+def lag(name: str, count: int, oldest: Timestamp | None, rejected: int) -> directory_pb2.ReportContactsRequest:
+    told = directory_pb2.Lag(name=name, unapplied_count=count, oldest_time=oldest, rejected_count=rejected)
+    return directory_pb2.ReportContactsRequest(lags=[told])
+
+
+def activity(name: str, when: Timestamp) -> directory_pb2.ReportContactsRequest:
+    told = directory_pb2.Activity(name=name, contribution_time=when)
+    return directory_pb2.ReportContactsRequest(activities=[told])
+
+
+def test_the_last_word_about_a_backlog_counts(registry: Running) -> None:
+    since, recorded = ago(50), len(registry.entries())
+    report(registry, "residence", backlog(7, since, 2))
+    room = connections(registry)["residence"]
+    assert (room.backlog_count, room.oldest_backlog_time, room.set_aside_count) == (7, since, 2)
+    report(registry, "residence", directory_pb2.ReportContactsRequest())
+    assert connections(registry)["residence"].backlog_count == 7, "a report that does not tell of it changes nothing"
+    report(registry, "residence", backlog(0, None, 0))
+    room = connections(registry)["residence"]
+    assert (room.backlog_count, room.set_aside_count) == (0, 0)
+    assert not room.HasField("oldest_backlog_time")
+    assert len(registry.entries()) == recorded, "reports are measurements, not acts"
+
+
+def test_the_time_of_a_contribution_moves_forward_alone_and_never_beyond_now(registry: Running, desk: Desk) -> None:
+    desk.register("giver/core")
+    newest = ago(5)
+    report(registry, "sharing", activity("giver/core", newest))
+    report(registry, "sharing", activity("giver/core", ago(500)))
+    assert connections(registry)["giver/core"].last_contribution_time == newest
+    report(registry, "sharing", activity("giver/core", ago(-3600)))
+    latest = connections(registry)["giver/core"].last_contribution_time
+    assert newest.ToDatetime(UTC) < latest.ToDatetime(UTC) <= datetime.now(UTC)
+    assert not connections(registry)["giver/core"].HasField("last_contact_time"), "a contribution is no contact"
+
+
+def test_a_follower_is_told_of_at_its_own_row(registry: Running, desk: Desk) -> None:
+    desk.register("follower/core")
+    since = ago(30)
+    report(registry, "sharing", lag("follower/core", 3, since, 1))
+    system = connections(registry)["follower/core"]
+    assert system.title == "System follower/core"
+    assert (system.unapplied_count, system.oldest_unapplied_time, system.rejected_count) == (3, since, 1)
+    report(registry, "sharing", lag("follower/core", 0, None, 0))
+    system = connections(registry)["follower/core"]
+    assert (system.unapplied_count, system.rejected_count) == (0, 0)
+    assert not system.HasField("oldest_unapplied_time")
+
+
+def test_a_room_that_was_never_heard_of_shows_its_figures_and_is_silent(registry: Running) -> None:
+    report(registry, "sharing", lag("civil_status", 2, ago(LONG_AGO), 0))
+    room = connections(registry)["civil_status"]
+    assert room.state == directory_pb2.CONNECTION_STATE_SILENT
+    assert room.unapplied_count == 2
+    assert not room.HasField("last_contact_time")
+
+
+def test_who_is_not_registered_is_not_listed(registry: Running) -> None:
+    report(registry, "sharing", lag("nobody/core", 2, ago(1), 0))
+    assert "nobody/core" not in connections(registry)
+
+
+def test_figures_of_one_kind_leave_the_others_as_they_are(registry: Running) -> None:
+    report(registry, "identity", backlog(4, ago(9), 1))
+    report(registry, "sharing", activity("identity", ago(8)))
+    report(registry, "sharing", lag("identity", 6, ago(7), 5))
+    room = connections(registry)["identity"]
+    assert (room.backlog_count, room.set_aside_count, room.unapplied_count, room.rejected_count) == (4, 1, 6, 5)
+    assert room.HasField("last_contribution_time")
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (backlog(-1, None, 0), "backlog.backlog_count"),
+        (backlog(0, None, -1), "backlog.set_aside_count"),
+        (backlog(0, Timestamp(seconds=1 << 60), 0), "backlog.oldest_time"),
+        (lag("a/b/c", 0, None, 0), "lags[0].name"),
+        (lag("residence", -5, None, 0), "lags[0].unapplied_count"),
+        (lag("residence", 0, None, -5), "lags[0].rejected_count"),
+        (directory_pb2.ReportContactsRequest(activities=[directory_pb2.Activity(name="x")]), ""),
+        (activity("UPPER", ago(1)), "activities[0].name"),
+    ],
+)
+def test_a_malformed_report_is_refused_whole(
+    registry: Running, request_: directory_pb2.ReportContactsRequest, field: str
+) -> None:
+    before = connections(registry).get("malformed")
+    request_.contacts.add(name="malformed").contact_time.GetCurrentTime()
+    stub = directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.MESH, "residence"))
+    refusal = refused(stub.ReportContacts, request_)
+    assert refusal.reason in ("FIELD_INVALID", "FIELD_REQUIRED")
+    if field:
+        assert [violation.field for violation in refusal.violations] == [field]
+    assert registry.entries()[-1].reason == refusal.reason
+    assert connections(registry).get("malformed") == before
