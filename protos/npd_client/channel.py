@@ -33,15 +33,21 @@ ChannelOption: TypeAlias = tuple[str, Any]
 Watcher: TypeAlias = Callable[[grpc.ChannelConnectivity], None]
 
 READS: Mapping[str, tuple[str, ...]] = {
+    "npd.civil_status.v1.CivilStatusService": ("GetCivilStatus",),
+    "npd.common.v1.ChainService": ("ListLinks",),
     "npd.common.v1.EvidenceService": ("GetCheckpoint", "GetInclusionProof", "GetConsistencyProof"),
+    "npd.common.v1.RelayService": ("ListSetAside",),
+    "npd.identity.v1.CardService": ("GetCards",),
     "npd.registry.v1.AgencyService": ("ListAgencies",),
     "npd.registry.v1.AgreementService": ("ListAgreements",),
     "npd.registry.v1.DirectoryService": ("ListConnections",),
     "npd.registry.v1.RightsService": ("WhoAmI", "DescribeRights"),
     "npd.registry.v1.SystemService": ("ListSystems",),
+    "npd.residence.v1.ResidenceService": ("GetResidence",),
     "npd.sharing.v1.ChangeService": ("PullChanges",),
     "npd.sharing.v1.LookupService": ("GetCitizen",),
     "npd.sharing.v1.UsageService": ("FindUsage",),
+    "npd.sharing.v1.VerificationService": ("VerifyCitizen",),
 }
 """Methods that change nothing, which the channel itself repeats when a connection fails. Never wrap them in retries of
 your own: the two multiply. Writes are repeated by their caller, who has the request id; streams resume by cursor."""

@@ -22,6 +22,7 @@ from google.type.date_pb2 import Date
 
 from npd.common.v1 import evidence_pb2, evidence_pb2_grpc, person_pb2
 from npd.common.v1.access_pb2 import AccessContext
+from npd.common.v1.lane_pb2 import LANE_UNSPECIFIED, Lane
 from npd.registry.v1 import rights_pb2, rights_pb2_grpc
 from npd.sharing.v1 import (
     change_pb2,
@@ -32,6 +33,8 @@ from npd.sharing.v1 import (
     lookup_pb2_grpc,
     usage_pb2,
     usage_pb2_grpc,
+    verification_pb2,
+    verification_pb2_grpc,
 )
 from npd_client.channel import ChannelOption, RotatingChannel, Timing
 from npd_client.credentials import Credentials, CredentialsError, DirectoryPath
@@ -161,6 +164,36 @@ class Client:
         with self._stub(lookup_pb2_grpc.LookupServiceStub, "sharing") as stub:
             return stub.GetCitizen(request, timeout=timeout)
 
+    def verify_citizen(
+        self,
+        access: AccessContext,
+        pin: str,
+        full_name: str,
+        birth_date: str | Date,
+        claimed: person_pb2.Person | None = None,
+        *,
+        fields: Iterable[str] | None = None,
+        predicates: Iterable[verification_pb2.Predicate] = (),
+        timeout: float | None = None,
+    ) -> verification_pb2.VerifyCitizenResponse:
+        """Verdicts on claims about the citizen whose PIN, full name and birth date these are; no value is released.
+
+        `claimed` holds the claimed values, `fields` its top-level fields that are claimed: by default those that are
+        set, and one that is named but not set claims that there is no value. `predicates` are claims such as
+        Predicate(age_at_least=18). Raises DateMalformed before anything is sent.
+        """
+        person = claimed or person_pb2.Person()
+        paths = [field.name for field, _ in person.ListFields()] if fields is None else list(fields)
+        request = verification_pb2.VerifyCitizenRequest(
+            access=access,
+            identity=person_pb2.StatedIdentity(pin=pin, full_name=full_name, birth_date=date_of(birth_date)),
+            claimed=person,
+            claimed_mask=FieldMask(paths=paths),
+            predicates=predicates,
+        )
+        with self._stub(verification_pb2_grpc.VerificationServiceStub, "sharing") as stub:
+            return stub.VerifyCitizen(request, timeout=timeout)
+
     def find_usage(
         self,
         access: AccessContext,
@@ -209,24 +242,60 @@ class Client:
         access: AccessContext,
         cursor: change_pb2.Cursor | None = None,
         *,
+        lane: "Lane.ValueType" = LANE_UNSPECIFIED,
         page_size: int = 0,
         timeout: float | None = None,
     ) -> change_pb2.PullChangesResponse:
-        """The next changes after a cursor; without one, from the oldest. Go on from the answer's `next_cursor`."""
-        request = change_pb2.PullChangesRequest(access=access, cursor=cursor, page_size=page_size)
+        """The next changes after a cursor; without one, from the oldest. Go on from the answer's `next_cursor`.
+
+        `lane` asks for one lane alone, which then has a cursor of its own.
+        """
+        request = change_pb2.PullChangesRequest(access=access, cursor=cursor, page_size=page_size, lane=lane)
         with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
             return stub.PullChanges(request, timeout=timeout)
+
+    def acknowledge(
+        self,
+        access: AccessContext,
+        *,
+        received: change_pb2.Cursor | None = None,
+        applied: change_pb2.Cursor | None = None,
+        rejected: Mapping[str, str] | None = None,
+        recovered: Iterable[str] = (),
+        lane: "Lane.ValueType" = LANE_UNSPECIFIED,
+        timeout: float | None = None,
+    ) -> change_pb2.AcknowledgeResponse:
+        """Say how far you have come; the sources of the changes and the operator see it. May be repeated at will.
+
+        `received`: every change up to here is kept safe with you. `applied`: every one has taken effect, but for those
+        `rejected`, which map the change's id to a code of yours for why; name it among `recovered` once it is applied.
+        `lane` as in the watch or pull that brought the changes.
+        """
+        request = change_pb2.AcknowledgeRequest(
+            access=access,
+            lane=lane,
+            received=received,
+            applied=applied,
+            rejected=[
+                change_pb2.Rejection(change_id=change_id, reason=why) for change_id, why in (rejected or {}).items()
+            ],
+            recovered=recovered,
+        )
+        with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
+            return stub.Acknowledge(request, timeout=timeout)
 
     def watch_changes(
         self,
         access: AccessContext,
         cursor: change_pb2.Cursor | None = None,
         *,
+        lane: "Lane.ValueType" = LANE_UNSPECIFIED,
         on_interruption: Interruption | None = None,
     ) -> Iterator[change_pb2.WatchChangesResponse]:
         """Changes after a cursor as they come, each once, until the client is closed or the iterator is left.
 
-        Apply `changes`, then store `cursor` (also of a message without changes), and pass it again after a restart.
+        Apply `changes`, then store `cursor` (also of a message without changes), and pass it again after a restart;
+        `acknowledge` it, so that others see how far you are. `lane` asks for one lane alone.
         Without a cursor the watch begins with its first message; who may miss nothing begins with `pull_changes`.
 
         1. Changes at or before the last cursor are dropped, should a server send them again.
@@ -244,7 +313,7 @@ class Client:
             heard, used = False, channel.credentials
             try:
                 with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
-                    stream = stub.WatchChanges(change_pb2.WatchChangesRequest(access=access, cursor=cursor))
+                    stream = stub.WatchChanges(change_pb2.WatchChangesRequest(access=access, cursor=cursor, lane=lane))
                     try:
                         for message in stream:
                             heard, pause = True, SHORTEST_PAUSE

@@ -13,7 +13,7 @@ from services.civil_status.operations.marriages import MarriageOperations
 from services.civil_status.operations.office import Office
 from services.civil_status.operations.reading import ReadingOperations
 from services.civil_status.operations.relations import RelationOperations
-from services.civil_status.peers import IDENTITY, Identity
+from services.civil_status.peers import CONFIRMATION, IDENTITY, Identity, confirmation
 from services.civil_status.policy import METHODS
 from services.civil_status.reactions import Reactions
 from services.civil_status.repository import CivilRegister
@@ -40,11 +40,11 @@ def compose(house: House) -> Composition:
         house,
         lambda connection: CivilRegister(connection, house.log_of(connection)),
         backlog_limit=settings.backlog_limit,
-        peers={IDENTITY: {convert.CONFIRMATION: identity.confirm_pins}},
+        peers={IDENTITY: {CONFIRMATION: identity.confirm_pins}},
     )
     office = Office(ring.database, lambda: house.keeper.current, house.clock, ring.require_room, convert.facts_to_bytes)
     servicer = CivilStatusServicer(
-        BirthOperations(office, identity.reserve_pin, convert.confirmation),
+        BirthOperations(office, identity.reserve_pin, confirmation),
         MarriageOperations(office),
         DeathOperations(office),
         CorrectionOperations(office),

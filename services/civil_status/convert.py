@@ -3,14 +3,13 @@
 import re
 from collections.abc import Iterable
 from datetime import date, datetime
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import UUID
 
 from google.protobuf.field_mask_pb2 import FieldMask
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from npd.civil_status.v1 import civil_status_pb2
 from npd.common.v1 import evidence_pb2, person_pb2, place_pb2
-from npd.identity.v1 import number_pb2
 from services.civil_status.domain import (
     AnnulmentFacts,
     BirthFacts,
@@ -26,22 +25,15 @@ from services.civil_status.domain import (
     RegisteredAct,
     RegisteredBirth,
     Relative,
-    Reservation,
 )
-from services.mesh.core.chain import Causation
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import InvalidField, MaskEmpty, MaskUnknownPath
-from services.mesh.core.outbox import Message
 from services.mesh.core.people import Name
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.person.validity import normalise
-from services.mesh.core.rights import Access
-from services.mesh.core.telling import access_to_wire, causation_to_wire
 from services.mesh.wire.access import uuid_from_wire
-from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire, instant_from_wire
+from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire
 
-CONFIRMATION = "confirmation"
-_IDENTITY = "identity"
 _ENTRY_NUMBER = re.compile(r"[A-Za-z0-9._/:-]{1,40}", re.ASCII)
 _FIELD_NAME = re.compile(r"[a-z_][a-z_.]{0,99}", re.ASCII)
 _ETHNICITIES = "2008"
@@ -183,41 +175,6 @@ def facts_to_bytes(facts: Facts) -> bytes:
 def marital_status_from_bytes(person: bytes) -> MaritalStatus:
     """The marital status that a serialised npd.common.v1.Person tells."""
     return MaritalStatus(person_pb2.Person.FromString(person).marital_status)
-
-
-def reservation_request(request_id: UUID, access: Access, birth: BirthFacts) -> number_pb2.ReservePinRequest:
-    """Asks for a number for a birth."""
-    return number_pb2.ReservePinRequest(
-        request_id=str(request_id),
-        access=access_to_wire(access),
-        birth=number_pb2.BirthFacts(
-            sex=birth.sex,  # type: ignore[arg-type]  # as it came from the wire
-            birth_date=day_to_wire(birth.birth_date),
-            registration_place=_place_to_wire(birth.registration_place),
-        ),
-    )
-
-
-def reservation_from_wire(wire: number_pb2.ReservePinResponse) -> Reservation:
-    """A reserved number."""
-    return Reservation(
-        wire.pin,
-        UUID(uuid_from_wire(wire.subject_id, "subject_id")),
-        instant_from_wire(wire.expire_time, "expire_time"),
-    )
-
-
-def confirmation(reservation: Reservation, causation: Causation) -> Message:
-    """The message that confirms a number; its id, and so the request's, is the same for the same birth."""
-    message_id = uuid5(NAMESPACE_URL, f"confirmation/{reservation.subject_id}/{reservation.pin}")
-    wire = number_pb2.ConfirmPinRequest(
-        request_id=str(message_id),
-        pin=reservation.pin,
-        subject_id=str(reservation.subject_id),
-        causation=causation_to_wire(causation),
-    )
-    payload = wire.SerializeToString(deterministic=True)
-    return Message(message_id, _IDENTITY, CONFIRMATION, reservation.subject_id, payload, causation)
 
 
 def _corrected_paths(mask: FieldMask) -> tuple[str, ...]:

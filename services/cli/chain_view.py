@@ -13,7 +13,7 @@ from rich.text import Text
 from npd.common.v1.chain_pb2 import LegalClock, Link
 from npd_client.errors import Refusal
 from services.cli import views
-from services.mesh.core.clock import LEGAL_ZONE
+from services.mesh.core.clock import LEGAL_ZONE, legal_date
 
 _DEEPEST_INDENT = 8
 
@@ -97,12 +97,14 @@ def facts(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> 
 def show(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> None:
     """The chain for the human eye; times are those of Viet Nam, where the law counts its days."""
     console = views.console()
-    table = Table("time", "room", "act", "actor", "officer", "case", "outcome", title=f"Chain {chain}", box=None)
+    began = min((one.time for one in chain_seen.links), default=None)
+    console.print(f"Chain {chain}" + (f", begun on {_legal(began, '%Y-%m-%d')}" if began else ""))
+    table = Table("time", "room", "act", "actor", "officer", "case", "outcome", box=None, pad_edge=False)
     table.columns[2].overflow = "fold"
-    table.title_justify, table.pad_edge = "left", False
     for one in chain_seen.links:
+        days = (legal_date(one.time) - legal_date(began or one.time)).days
         table.add_row(
-            _legal(one.time, "%Y-%m-%d %H:%M:%S"),
+            _legal(one.time, "%H:%M:%S") if not days else f"+{days} d {_legal(one.time, '%H:%M:%S')}",
             one.room,
             "  " * min(one.depth, _DEEPEST_INDENT) + one.link.act,
             name_of(one.link.actor),

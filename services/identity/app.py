@@ -26,12 +26,14 @@ from services.mesh.wire.server import Served
 class Settings(SourceSettings):
     """What the identity room is told besides."""
 
-    reservation_life: timedelta = Field(default=timedelta(hours=24), description="how long a number is reserved")
+    reservation_life: timedelta = Field(
+        default=timedelta(hours=24), gt=timedelta(), description="how long a number is reserved"
+    )
     expired_kept: timedelta = Field(
-        default=timedelta(days=30), description="how long an expired reservation can still be confirmed"
+        default=timedelta(days=30), ge=timedelta(), description="how long an expired reservation can still be confirmed"
     )
     sweep_every: timedelta = Field(
-        default=timedelta(minutes=1), description="how often reservations to release are looked for"
+        default=timedelta(minutes=1), gt=timedelta(), description="how often reservations to release are looked for"
     )
 
 

@@ -37,6 +37,10 @@ from services.mesh.wire.person import day_from_wire, partial_to_wire
 _DOCUMENT_NUMBER = re.compile(r"[A-Z0-9]{6,20}", re.ASCII)
 _OFFICE_LIMIT = 200
 _STATED_NUMBER_LIMIT = 64
+_DEATHS = (
+    person_pb2.DEATH_OR_MISSING_KIND_DEAD,
+    person_pb2.DEATH_OR_MISSING_KIND_DECLARED_DEAD,
+)
 _SEXES = (person_pb2.SEX_MALE, person_pb2.SEX_FEMALE)
 
 
@@ -157,6 +161,12 @@ def cards_to_bytes(documents: Sequence[Document]) -> bytes:
 def pin_told(change: FollowedChange) -> str:
     """The number that a change tells; empty if it tells none."""
     return person_pb2.Person.FromString(change.person).pin if "pin" in change.paths else ""
+
+
+def is_death_told(change: FollowedChange) -> bool:
+    """Whether a change tells of a death, registered or declared; a person declared missing keeps his card."""
+    told = person_pb2.Person.FromString(change.person).death_or_missing
+    return "death_or_missing" in change.paths and told.kind in _DEATHS
 
 
 def documents_told(change: FollowedChange) -> list[Document]:

@@ -166,12 +166,12 @@ class Blocks:
         if not parents and member.human.age >= _PARENTS_NAMED_BELOW_AGE:
             return
         generation = birth_year - random.randint(19, 38)
-        inherited, free = (name.family, "") if of_mother else ("", name.family)
+        maternal, paternal = (name.family, "") if of_mother else ("", name.family)
         if mother is None:
-            elsewhere = draw(random, tradition, person_pb2.SEX_FEMALE, generation, inherited)
+            elsewhere = draw(random, tradition, person_pb2.SEX_FEMALE, generation, maternal)
             person.mother.CopyFrom(person_pb2.RelatedPerson(name=elsewhere, nationality=_NATIONALITY))
         if father is None and not fatherless:
-            elsewhere = draw(random, tradition, person_pb2.SEX_MALE, generation, free)
+            elsewhere = draw(random, tradition, person_pb2.SEX_MALE, generation, paternal)
             person.father.CopyFrom(person_pb2.RelatedPerson(name=elsewhere, nationality=_NATIONALITY))
 
     def _house(self, random: Random, root: units.Province, members: Mapping[int, Member]) -> None:

@@ -48,11 +48,11 @@ _FATHERHOOD: Final = (20.2, 62.0)
 _BIRTHS_APART_DAYS: Final = 300
 _MOST_CHILDREN: Final = 4
 _LEAVES_HOME_AGE: Final = 40
-_STAYS_HOME_SHARE: Final = 0.75
+_STAYS_HOME_SHARE: Final = 0.85
 _OLD_AGE: Final = 55
-_OLD_TAKEN_IN_SHARE: Final = 0.7
+_OLD_TAKEN_IN_SHARE: Final = 0.8
 _WIFE_HEADS_SHARE: Final = 0.3
-_LODGER_SHARE: Final = 0.3
+_LODGER_SHARE: Final = 0.5
 _BEREFT: Final = (person_pb2.MARITAL_STATUS_DIVORCED, person_pb2.MARITAL_STATUS_WIDOWED)
 
 
@@ -132,7 +132,7 @@ def settle(random: Random, people: Sequence[Human]) -> Settlement:
     kept = _take_in_the_old(random, people, nests)  # (3)
     lodgers = [place for place in left if people[place].age < _OF_AGE or random.random() < _LODGER_SHARE]  # (4)
     alone = [place for place in left if place not in lodgers]
-    if not kept and not alone:
+    if lodgers and not kept and not alone:
         eldest = min(lodgers, key=lambda place: people[place].birth)
         lodgers.remove(eldest)
         alone.append(eldest)

@@ -74,6 +74,7 @@ class Registration:
                 self._tell(f"registering {sample.agency}")
                 agency = agency_pb2.Agency(agency_id=sample.agency, name=sample.agency_name)
                 stub.RegisterAgency(agency_pb2.RegisterAgencyRequest(request_id=_new_id(), agency=agency))
+                known.add(sample.agency)
             stub.AddOfficers(
                 agency_pb2.AddOfficersRequest(
                     request_id=_new_id(), agency_id=sample.agency, officer_ids=sample.officers

@@ -96,7 +96,7 @@ def usage(records: Iterable[UsageRecord]) -> Table:
         times = f" ({entry.count} times)" if entry.count > 1 else ""
         table.add_row(
             entry.entry_time.ToDatetime(UTC).astimezone(_ZONE).strftime("%H:%M:%S"),
-            one.agency_name or entry.agency_id,
+            one.agency_name or entry.agency_id or f"room {entry.caller.rpartition('/')[2]}",
             entry.access.officer_id,
             entry.purpose,
             entry.access.case_reference,

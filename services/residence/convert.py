@@ -1,6 +1,7 @@
 """Residence on the wire and in the domain, turned into each other. Malformed input raises InvalidField."""
 
 import re
+from collections.abc import Collection
 from datetime import date, datetime
 from uuid import UUID
 
@@ -87,8 +88,8 @@ def held_from_change(change: FollowedChange) -> list[HeldResidence]:
     return held
 
 
-def facts_to_bytes(facts: Facts) -> bytes:
-    """What the record is told of a person."""
+def facts_to_bytes(facts: Facts, paths: Collection[str]) -> bytes:
+    """What the record is told of a person: the facts of these paths, and no others."""
     wire = person_pb2.Person()
     if facts.permanent is not None:
         wire.permanent_residence.CopyFrom(_address_to_wire(facts.permanent))
@@ -110,6 +111,9 @@ def facts_to_bytes(facts: Facts) -> bytes:
         for member in facts.household.in_order:
             target = wire.household.head if member.is_head else wire.household.members.add()
             target.CopyFrom(person_pb2.RelatedPerson(name=_name_to_wire(member.name), pin=member.pin))
+    for field, _ in wire.ListFields():
+        if field.name not in paths:
+            wire.ClearField(field.name)  # type: ignore[arg-type]  # the stub wants a literal
     return wire.SerializeToString(deterministic=True)
 
 
@@ -189,12 +193,11 @@ def _day_if_whole(wire: date_pb2.Date) -> date | None:
 
 
 def _address_to_wire(address: Address) -> place_pb2.Address:
+    place = place_pb2.AdminPlace(
+        unit_code=address.unit_code, unit_list_version=address.unit_list_version, country_code=address.country_code
+    )
     return place_pb2.Address(
-        place=place_pb2.AdminPlace(
-            unit_code=address.unit_code,
-            unit_list_version=address.unit_list_version,
-            country_code=address.country_code,
-        ),
+        place=place if place.ListFields() else None,
         detail_text=address.detail_text,
         as_of_date=partial_to_wire(address.as_of_date) if address.as_of_date.year else None,
     )

@@ -1,6 +1,6 @@
 """What a residence is, and which may stand beside which. Knows no store and no wire."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
@@ -239,8 +239,8 @@ class Facts:
         return self.temporary.address if self.temporary is not None else self.permanent
 
 
-Serialise: TypeAlias = Callable[[Facts], bytes]
-"""Turns facts into the bytes of a person as the record knows him: the wire's form, which this room does not know."""
+Serialise: TypeAlias = Callable[[Facts, Collection[str]], bytes]
+"""Turns the facts of some paths into the bytes of a person: the wire's form, which operations do not know."""
 
 
 @dataclass(frozen=True, slots=True)

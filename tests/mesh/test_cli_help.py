@@ -37,6 +37,9 @@ def test_the_commands_are_those_that_the_platform_team_and_operators_need() -> N
         "system resume",
         "cert revoke",
         "cert issue",
+        "chain show",
+        "set-aside list",
+        "set-aside retry",
     }
 
 
@@ -64,6 +67,11 @@ def test_the_exit_codes_are_explained() -> None:
         ["cert", "revoke", "--reason", "superseded"],
         ["cert", "revoke", "--reason", "superseded", "--serial", "1a"],
         ["cert", "revoke", "tls.crt", "--reason", "superseded", "--serial", "1a"],
+        ["chain", "show", "nonsense"],
+        ["set-aside", "retry"],
+        ["set-aside", "retry", "residence"],
+        ["set-aside", "retry", "residence", "nonsense"],
+        ["set-aside", "retry", "residence", "6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21", "--all"],
         ["serve", "nonsense"],
         ["check", "nonsense"],
         ["migrate", "nonsense"],

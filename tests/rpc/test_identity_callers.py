@@ -16,7 +16,15 @@ from sqlalchemy import text
 from npd.common.v1 import chain_pb2
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
-from npd.common.v1.person_pb2 import SEX_FEMALE, DeathOrMissing, IdentityCard, Person, PersonName, StatedIdentity
+from npd.common.v1.person_pb2 import (
+    SEX_FEMALE,
+    DeathOrMissing,
+    DeathOrMissingKind,
+    IdentityCard,
+    Person,
+    PersonName,
+    StatedIdentity,
+)
 from npd.common.v1.place_pb2 import AdminPlace
 from npd.identity.v1 import card_pb2, card_pb2_grpc, number_pb2, number_pb2_grpc
 from npd.sharing.v1.contribution_pb2 import ContributionItem
@@ -24,7 +32,7 @@ from npd.sharing.v1.usage_pb2 import Use
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
 from services.identity import convert
-from services.identity.app import ROOM
+from services.identity.app import ROOM, Settings
 from services.identity.operations.cards import CardOperations
 from services.identity.operations.numbers import NumberOperations, Terms
 from services.identity.reactions import Reactions
@@ -42,6 +50,8 @@ REGISTER, LOOKUP = AccessMode.ACCESS_MODE_REGISTER, AccessMode.ACCESS_MODE_LOOKU
 VERIFY = AccessMode.ACCESS_MODE_VERIFY
 DONE, DISCLOSED = Outcome.OUTCOME_DONE, Outcome.OUTCOME_DISCLOSED
 NO_MATCH, REFUSED = Outcome.OUTCOME_NO_MATCH, Outcome.OUTCOME_REFUSED
+SEX_REDETERMINED = number_pb2.SUCCESSION_GROUND_SEX_REDETERMINED
+LOST, DEAD = card_pb2.CARD_CANCELLATION_LOST, DeathOrMissingKind.DEATH_OR_MISSING_KIND_DEAD
 NUMBERS, CARDS = "/npd.identity.v1.NumberService", "/npd.identity.v1.CardService"
 ITSELF = f"spiffe://mesh.{ENVIRONMENT}/identity"
 CIVIL_STATUS = f"spiffe://mesh.{ENVIRONMENT}/civil_status"
@@ -85,15 +95,16 @@ class IdentityScene:
         self.relayed = AccessContext(
             agreement_id=new_id(), case_reference="birth/2026-1", officer_id="r-1", origin=REGISTRAR
         )
-        house = self.identity.house
+        house, told = self.identity.house, self.identity.house.settings
+        assert isinstance(told, Settings)
         self.database = house.database(lambda connection: Identity(connection, house.log_of(connection)))
-        itself, policy = Caller(ITSELF, CallerKind.ROOM, "identity"), lambda: house.keeper.current  # noqa: E731
+        itself, policy = Caller(ITSELF, CallerKind.ROOM, "identity"), lambda: house.keeper.current
         cards = CardOperations(
             self.database, policy, self.clock,
             room=itself, require_room=lambda: None, cards_to_bytes=convert.cards_to_bytes,
         )  # fmt: skip
         self.operations = NumberOperations(
-            self.database, policy, self.clock, cards, Terms(timedelta(hours=24), timedelta(days=30), True),
+            self.database, policy, self.clock, cards, Terms(told.reservation_life, told.expired_kept, told.sandbox),
             random=Random(7), room=itself, require_room=lambda: None, pin_to_bytes=convert.pin_to_bytes,
         )  # fmt: skip
         self._react = Reactions(self.operations, cards)
@@ -180,7 +191,7 @@ class IdentityScene:
 
     def die(self, subject_id: UUID, person: Person) -> FollowedChange:
         """Let the room learn of a death."""
-        dead = DeathOrMissing(kind="DEATH_OR_MISSING_KIND_DEAD", date=Date(year=2026, month=11, day=1))
+        dead = DeathOrMissing(kind=DEAD, date=Date(year=2026, month=11, day=1))
         return self.tell(subject_id, Person(pin=person.pin, death_or_missing=dead), "death_or_missing")
 
     def links(self, correlation_id: UUID | str) -> list[Act]:
@@ -248,14 +259,14 @@ def scene(stage: Stage, desk: Desk) -> IdentityScene:
 
 def _requests(scene: IdentityScene, party: Party) -> dict[str, tuple[Callable[..., Any], Message]]:
     somebody = StatedIdentity(pin="901190000001", full_name="Lê An", birth_date=BIRTH_DATE)
-    told = {"request_id": new_id(), "access": party.access}
+    told: dict[str, Any] = {"request_id": new_id(), "access": party.access}
     return {
         "ReservePin": (party.numbers.ReservePin, scene.reservation()),
         "ConfirmPin": (party.numbers.ConfirmPin, scene.confirmation("901190000001", new_id())),
         "ResolvePin": (party.numbers.ResolvePin, number_pb2.ResolvePinRequest(pin="901190000001")),
         "SucceedPin": (
             party.numbers.SucceedPin,
-            number_pb2.SucceedPinRequest(**told, identity=somebody, ground=1, birth=scene.facts()),
+            number_pb2.SucceedPinRequest(**told, identity=somebody, ground=SEX_REDETERMINED, birth=scene.facts()),
         ),
         "RequestCard": (party.cards.RequestCard, card_pb2.RequestCardRequest(**told, identity=somebody)),
         "IssueCard": (
@@ -266,7 +277,7 @@ def _requests(scene: IdentityScene, party: Party) -> dict[str, tuple[Callable[..
         ),
         "CancelCard": (
             party.cards.CancelCard,
-            card_pb2.CancelCardRequest(**told, document_number="AB123456", reason=1),
+            card_pb2.CancelCardRequest(**told, document_number="AB123456", reason=LOST),
         ),
         "CheckCard": (
             party.cards.CheckCard,

@@ -1,7 +1,6 @@
 """Residences registered; and the scene on which the room's other tests play: an office, citizens, what was recorded."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
@@ -14,6 +13,7 @@ from google.protobuf.message import Message
 from google.type.date_pb2 import Date
 from sqlalchemy import text
 
+from npd.common.v1 import person_pb2
 from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.common.v1.person_pb2 import CodedValue, Person, StatedIdentity
@@ -38,7 +38,7 @@ from services.residence.operations.residences import ResidenceOperations
 from services.residence.reactions import Reactions
 from services.residence.repository import ResidenceUnit
 from tests.mesh_fixture import ENVIRONMENT, Desk, Running, Stage, new_id, refused, wire_date
-from tests.rpc.test_sharing_callers import StandingClock, refusal_or
+from tests.rpc.test_sharing_callers import StandingClock
 
 SERVICE = "/npd.residence.v1.ResidenceService"
 ITSELF = f"spiffe://mesh.{ENVIRONMENT}/residence"
@@ -105,10 +105,11 @@ class Recorded:
 class Office:
     """The room at work over a registry, an office that registers residences there, and the feed's changes."""
 
-    def __init__(self, stage: Stage, desk: Desk) -> None:
+    def __init__(self, stage: Stage, desk: Desk, **settings: Any) -> None:
         self.stage, self.desk, self.clock = stage, desk, StandingClock()
         ages = {"rights_max_age": timedelta(days=365), "revocations_max_age": timedelta(days=365)}
-        self.room: Running = stage.start(ROOM, clock=self.clock, sandbox=True, **ages)
+        told: dict[str, Any] = {"sandbox": True, **ages, **settings}
+        self.room: Running = stage.start(ROOM, clock=self.clock, **told)
         house = self.room.house
         self.database = house.database(lambda one: ResidenceUnit(one, house.log_of(one), "residence"))
         effects = Effects(convert.facts_to_bytes, Caller(ITSELF, CallerKind.ROOM, "residence"))
@@ -138,9 +139,13 @@ class Office:
         """A day in the past."""
         return self.today - timedelta(days=days)
 
+    def stranger(self) -> Citizen:
+        """Somebody of whom the room has never heard."""
+        return Citizen(uuid4(), next(self._people))
+
     def citizen(self, **more: Any) -> Citizen:
         """Somebody new, whom the room knows."""
-        one = next(self._people)
+        one = self.stranger().person
         known = Person(pin=one.pin, full_name=one.full_name, birth_date=one.birth_date, sex=one.sex, **more)
         citizen = Citizen(uuid4(), known)
         self.tell(citizen, known, *(each.name for each, _ in known.ListFields()))
@@ -217,7 +222,7 @@ def address(office: Office, code: str, detail: str = "Số 1", day: date | None 
 def death(day: date) -> Person:
     """What the record tells of a death."""
     person = Person()
-    person.death_or_missing.kind = 1
+    person.death_or_missing.kind = person_pb2.DEATH_OR_MISSING_KIND_DEAD
     person.death_or_missing.date.CopyFrom(wire_date(day))
     return person
 
@@ -364,8 +369,7 @@ def test_first_day_has_come_and_lies_after_the_birth_and_the_residence_before(of
 
 def test_unknown_mistaken_and_dead_persons_are_refused(office: Office) -> None:
     citizen, home, call = office.citizen(), address(office, BA_DINH), office.stub.RegisterResidence
-    stranger = Citizen(uuid4(), next(office._people))
-    office.refuse(call, office.asks(stranger, home), "PERSON_UNKNOWN")
+    office.refuse(call, office.asks(office.stranger(), home), "PERSON_UNKNOWN")
     mistaken = office.asks(citizen, home)
     mistaken.identity.full_name += "g"
     office.refuse(call, mistaken, "IDENTITY_MISMATCH")
@@ -394,71 +398,3 @@ def test_malformed_request_is_refused(office: Office, fields: dict[str, Any], re
     if "identity" in fields:
         request.identity.SetInParent()
     assert office.refuse(office.stub.RegisterResidence, request, reason).violations[0].field == name
-
-
-def test_agreement_grants_each_kind_and_the_household(office: Office) -> None:
-    citizen, home = office.citizen(), address(office, BA_DINH)
-    for number, (granted, request, path) in enumerate(
-        (
-            (["temporary_residence"], office.asks(citizen, home), "permanent_residence"),
-            (["permanent_residence"], office.stays(citizen, home), "temporary_residence"),
-            (["permanent_residence"], office.asks(citizen, home, household=Joining()), "household"),
-            (["permanent_residence", "household"], office.asks(citizen, home, household=Joining()), "relation_to_head"),
-        )
-    ):
-        name = f"police/part{number}"
-        request.access.CopyFrom(office.agree(name, {REGISTER: granted}))
-        stub = office.stub_of(Kind.AGENCY, name)
-        assert office.refuse(stub.RegisterResidence, request, "FIELD_NOT_GRANTED").metadata["field"] == path
-    reader = office.agree("police/reader", {LOOKUP: ["permanent_residence"]})
-    request = office.asks(citizen, home, access=reader)
-    stub = office.stub_of(Kind.AGENCY, "police/reader")
-    office.refuse(stub.RegisterResidence, request, "MODE_NOT_GRANTED")
-
-
-@pytest.mark.parametrize(("kind", "name"), [(Kind.MESH, "civil_status"), (Kind.OPERATOR, "lan")])
-def test_only_agencies_register_close_name_and_read(office: Office, kind: Kind, name: str) -> None:
-    citizen, stub = office.citizen(), office.stub_of(kind, name)
-    stated = {"access": office.access, "identity": citizen.identity}
-    day = wire_date(office.today)
-    ground = residence_pb2.CLOSING_GROUND_ABSENT
-    for call, request in (
-        (stub.RegisterResidence, office.asks(citizen, address(office, BA_DINH))),
-        (
-            stub.CloseResidence,
-            residence_pb2.CloseResidenceRequest(
-                request_id=new_id(), access=office.access, residence_id=new_id(), ground=ground, closing_date=day
-            ),
-        ),
-        (stub.NameHead, residence_pb2.NameHeadRequest(request_id=new_id(), household_id=new_id(), **stated)),
-        (stub.GetResidence, residence_pb2.GetResidenceRequest(**stated)),
-    ):
-        office.refuse(call, request, "METHOD_NOT_ALLOWED")
-
-
-def test_repeated_registration_gets_its_first_answer(office: Office) -> None:
-    citizen = office.citizen()
-    request = office.asks(citizen, address(office, BA_DINH))
-    first = office.stub.RegisterResidence(request)
-    with office.recording() as recorded:
-        assert office.stub.RegisterResidence(request) == first
-    assert (recorded.told, recorded.links, recorded.entries) == ([], [], [])
-    request.address.detail_text = "Số 2"
-    office.refuse(office.stub.RegisterResidence, request, "REQUEST_ID_REUSED")
-    assert office.active(citizen) == [("PERMANENT", "Số 1")]
-
-
-def test_two_registrations_at_once_leave_one_residence(office: Office) -> None:
-    for kind in (PERMANENT, TEMPORARY):
-        citizen = office.citizen()
-        asks = office.asks if kind == PERMANENT else office.stays
-        requests = [asks(citizen, address(office, code, f"Số {code}")) for code in (BA_DINH, NGOC_HA, GIANG_VO) * 2]
-        with ThreadPoolExecutor(6) as threads:
-            answers = list(threads.map(lambda one: refusal_or(office.stub.RegisterResidence, one), requests))
-        assert {one.reason for one in answers if isinstance(one, Refusal)} <= {"ALREADY_RESIDENT"}
-        assert len(office.active(citizen)) == 1
-        done = [one for one in answers if not isinstance(one, Refusal)]
-        if kind == TEMPORARY:
-            assert len(done) == 1
-        closed = office.rows("SELECT 1 FROM residences WHERE subject_id = :id", id=citizen.subject_id)
-        assert len(closed) == len(done) >= 1

@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import grpc
 import pytest
@@ -14,9 +14,9 @@ from google.type.date_pb2 import Date
 from typer.testing import CliRunner, Result
 
 import npd_client.cli
-from npd.common.v1 import access_pb2, error_reason_pb2, evidence_pb2, person_pb2
+from npd.common.v1 import access_pb2, error_reason_pb2, evidence_pb2, lane_pb2, person_pb2, place_pb2
 from npd.registry.v1 import agency_pb2, rights_pb2
-from npd.sharing.v1 import change_pb2, lookup_pb2, usage_pb2
+from npd.sharing.v1 import change_pb2, lookup_pb2, usage_pb2, verification_pb2
 from npd_client import Refusal, Unreachable, merkle
 from npd_client.checkpoint import Checkpoint
 from npd_client.cli import options
@@ -47,6 +47,7 @@ class FakeClient:
     answer: Any = None
     called: tuple[Any, ...] = ()
     addresses: Any = None
+    acknowledged: ClassVar[list[tuple[Any, ...]]] = []
 
     def __init__(self, addresses: Any, directory: Path) -> None:
         FakeClient.addresses = addresses
@@ -63,12 +64,15 @@ class FakeClient:
             raise self.answer
         return self.answer
 
-    who_am_i = describe_rights = get_citizen = find_usage = inclusion_proof = _answer
+    who_am_i = describe_rights = get_citizen = verify_citizen = find_usage = inclusion_proof = _answer
+
+    def acknowledge(self, *args: Any, **kwargs: Any) -> None:
+        FakeClient.acknowledged.append((*args, kwargs))
 
     def watch_changes(self, *args: Any, **kwargs: Any) -> Iterator[Any]:
         yield from self._answer(*args, **kwargs)
 
-    def pull_changes(self, access: Any, cursor: Any) -> change_pb2.PullChangesResponse:
+    def pull_changes(self, access: Any, cursor: Any, lane: Any) -> change_pb2.PullChangesResponse:
         done = cursor.position if cursor else 0
         return change_pb2.PullChangesResponse(
             changes=[change_pb2.Change(position=done + 1)],
@@ -91,6 +95,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
 
     def call(*arguments: str, answer: Any = None, stdin: str = "") -> Result:
         FakeClient.answer, FakeClient.called = answer, ()
+        FakeClient.acknowledged.clear()
         return CliRunner().invoke(app, arguments, input=stdin)
 
     return call
@@ -255,6 +260,113 @@ def test_watch_from_the_oldest_pulls_up_to_the_head_first(run: Run) -> None:
     assert FakeClient.called[1].position == 2
 
 
+VERDICTS = verification_pb2.VerifyCitizenResponse(
+    outcome=evidence_pb2.OUTCOME_DISCLOSED,
+    fields=[verification_pb2.FieldVerdict(path="marital_status", verdict=verification_pb2.VERDICT_CONTRADICTED)],
+    predicates=[verification_pb2.VERDICT_CONFIRMED],
+    receipt=RECEIPT,
+)
+
+
+def test_claims_are_sent_as_values_and_verdicts_printed(run: Run) -> None:
+    claims = [
+        "marital_status=single",
+        "birth_date=1990-05",
+        "full_name=Lê An",
+        "phone=",
+        "permanent_residence.place.unit_code=01",
+        "nationalities=VN, FR",
+        "id_cards.document_number=1",
+        "id_cards.issue_date=2020",
+    ]
+    given = [part for claim in claims for part in ("--claim", claim)]
+    result = run("verify", "-d", ".", *GROUND, *IDENTITY, *given, "--age-at-least", "18", answer=VERDICTS)
+    assert result.exit_code == 0, result.output
+    _, *citizen, claimed, more = FakeClient.called
+    assert citizen == [PIN, NAME, BIRTH]
+    place = place_pb2.AdminPlace(unit_code="01")
+    assert claimed == person_pb2.Person(
+        marital_status=person_pb2.MARITAL_STATUS_SINGLE,
+        birth_date=Date(year=1990, month=5),
+        full_name=person_pb2.PersonName(full="Lê An"),
+        permanent_residence=place_pb2.Address(place=place),
+        nationalities=["VN", "FR"],
+        id_cards=[person_pb2.IdentityCard(document_number="1", issue_date=Date(year=2020))],
+    )
+    assert more["fields"] == [
+        "marital_status",
+        "birth_date",
+        "full_name",
+        "phone",
+        "permanent_residence",
+        "nationalities",
+        "id_cards",
+    ]
+    assert more["predicates"] == [verification_pb2.Predicate(age_at_least=18)]
+    for expected in ("marital_status", "CONTRADICTED", "age_at_least=18", "CONFIRMED", RECEIPT.leaf_hash.hex()):
+        assert expected in result.stdout
+
+
+def test_claimed_value_that_no_option_gives_is_read_after_the_identity(run: Run) -> None:
+    stdin = f"{PIN}\n{NAME}\n{BIRTH}\n+84000000001\n"
+    assert run("verify", "-d", ".", *GROUND, "--claim", "phone", answer=VERDICTS, stdin=stdin).exit_code == 0
+    assert FakeClient.called[4] == person_pb2.Person(phone="+84000000001")
+
+
+def test_every_predicate_has_an_option(run: Run) -> None:
+    given = ["--not-alive", "--resides-in", "01@2025-07-01", "--nationality", "VN"]
+    run("verify", "-d", ".", *GROUND, *IDENTITY, *given, answer=VERDICTS)
+    assert FakeClient.called[-1]["predicates"] == [
+        verification_pb2.Predicate(alive=False),
+        verification_pb2.Predicate(resides_in=place_pb2.AdminPlace(unit_code="01", unit_list_version="2025-07-01")),
+        verification_pb2.Predicate(has_nationality="VN"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        "favourite_dish=phở",
+        "phone.number=1",
+        "permanent_residence=Hà Nội",
+        "marital_status=POSITIVE",
+        "blood_type=POSITIVE",
+        "birth_date=yesterday",
+    ],
+)
+def test_impossible_claim_is_a_usage_error_that_does_not_repeat_the_value(run: Run, claim: str) -> None:
+    result = run("verify", "-d", ".", *GROUND, *IDENTITY, "--claim", claim, answer=VERDICTS)
+    assert (result.exit_code, FakeClient.called) == (2, ())
+    assert claim.partition("=")[2] not in result.output.replace("A_POSITIVE", "").replace("B_POSITIVE", "").replace(
+        "O_POSITIVE", ""
+    )
+
+
+def test_a_place_without_its_list_is_a_usage_error(run: Run) -> None:
+    result = run("verify", "-d", ".", *GROUND, *IDENTITY, "--resides-in", "01", answer=VERDICTS)
+    assert (result.exit_code, FakeClient.called) == (2, ())
+
+
+def test_claims_about_somebody_else_are_no_match(run: Run) -> None:
+    answer = verification_pb2.VerifyCitizenResponse(outcome=evidence_pb2.OUTCOME_NO_MATCH)
+    result = run("verify", "-d", ".", *GROUND, *IDENTITY, "--alive", answer=answer)
+    assert (result.exit_code, result.stdout.startswith("NO_MATCH")) == (4, True)
+
+
+def test_a_watch_of_one_lane_acknowledges_what_it_printed(run: Run) -> None:
+    messages = [
+        change_pb2.WatchChangesResponse(cursor=change_pb2.Cursor(incarnation=1, position=place)) for place in (4, 7)
+    ]
+    result = run("watch", "-d", ".", *GROUND, "--lane", "vital", "--acknowledge", answer=messages)
+    assert result.exit_code == 0, result.output
+    assert FakeClient.called[-1]["lane"] == lane_pb2.LANE_VITAL
+    assert [said[-1] for said in FakeClient.acknowledged] == [
+        {"received": message.cursor, "applied": message.cursor, "lane": lane_pb2.LANE_VITAL} for message in messages
+    ]
+    run("watch", "-d", ".", *GROUND, answer=messages)
+    assert (FakeClient.acknowledged, FakeClient.called[-1]["lane"]) == ([], lane_pb2.LANE_UNSPECIFIED)
+
+
 def one_entry_log() -> tuple[VerifierKey, evidence_pb2.GetInclusionProofResponse, str]:
     entry = evidence_pb2.LogEntry(salt=b"s" * 16, purpose="tax").SerializeToString()
     private, leaf = Ed25519PrivateKey.generate(), merkle.leaf_hash(entry)
@@ -269,11 +381,11 @@ def test_a_proof_is_fetched_and_verified_offline(run: Run, tmp_path: Path) -> No
     fetched = run("prove", leaf, "--out", "a.tlog-proof", "--key", "sharing.vkey", "-d", ".", answer=answer)
     assert fetched.exit_code == 0, fetched.output
     assert FakeClient.called == (bytes.fromhex(leaf), {"room": "sharing"})
-    checked = run("verify", "a.tlog-proof", "--key", "sharing.vkey", "--leaf-hash", leaf)
+    checked = run("verify-proof", "a.tlog-proof", "--key", "sharing.vkey", "--leaf-hash", leaf)
     assert checked.exit_code == 0, checked.output
     assert checked.stdout.startswith("PROVEN")
     assert "tax" in checked.stdout
-    machine = json.loads(run("verify", "a.tlog-proof", "--key", "sharing.vkey", "--json").stdout)
+    machine = json.loads(run("verify-proof", "a.tlog-proof", "--key", "sharing.vkey", "--json").stdout)
     assert (machine["leaf_hash"], machine["entry"]["purpose"]) == (leaf, "tax")
 
 
@@ -282,13 +394,13 @@ def test_a_proof_that_does_not_hold_has_its_own_exit_code(run: Run, tmp_path: Pa
     stranger, _, _ = one_entry_log()
     (tmp_path / "other.vkey").write_text(str(stranger))
     run("prove", leaf, "--out", "a.tlog-proof", "-d", ".", answer=answer)
-    refused = run("verify", "a.tlog-proof", "--key", "other.vkey")
+    refused = run("verify-proof", "a.tlog-proof", "--key", "other.vkey")
     assert (refused.exit_code, refused.stdout) == (5, "")
     assert "NOT PROVEN" in refused.stderr
 
 
 def test_every_command_has_an_example_in_its_help(run: Run) -> None:
-    for command in ("whoami", "rights", "lookup", "usage", "watch", "prove", "verify"):
+    for command in ("whoami", "rights", "lookup", "usage", "watch", "prove", "verify", "verify-proof"):
         result = run(command, "--help")
         assert result.exit_code == 0
         assert f"Example: npd-client {command}" in result.stdout

@@ -1,5 +1,6 @@
 """Cards' states, documents' validity, and the enums that stand for the contract's numbers."""
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from enum import Enum
 from typing import Any
@@ -46,11 +47,12 @@ def test_a_request_becomes_a_card_and_the_card_ends() -> None:
 def test_a_card_is_issued_once_and_cancelled_once() -> None:
     issued = requested().issued(DOCUMENT, NOW)
     ended = issued.cancelled(Cancellation.DAMAGED, NOW)
-    for act in (
+    acts: list[Callable[[], Card]] = [
         lambda: issued.issued(DOCUMENT, NOW),
         lambda: ended.issued(DOCUMENT, NOW),
         lambda: ended.cancelled(Cancellation.LOST, NOW),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(StateNotAllowed) as refused:
             act()
         assert refused.value.metadata["object"] == f"card {issued.card_id}"

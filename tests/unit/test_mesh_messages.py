@@ -21,24 +21,38 @@ def trees() -> Iterator[tuple[str, ast.Module]]:
 
 
 def reasons_by_class() -> dict[str, str]:
-    """Name of each error's class -> its reason, as the sources say it."""
+    """Name of each error's class -> its reason, as the sources say it; without one that takes over another's."""
     found = {}
     for _, tree in trees():
         for error in (node for node in tree.body if isinstance(node, ast.ClassDef)):
             for line in (node for node in error.body if isinstance(node, ast.Assign)):
-                if ast.unparse(line.targets[0]) in ("reason", "(kind, reason)"):
-                    found[error.name] = ast.unparse(line.value).rpartition(", ")[2].strip("')")
+                if ast.unparse(line.targets[0]) not in ("reason", "(kind, reason)"):
+                    continue
+                stated = line.value.elts[-1] if isinstance(line.value, ast.Tuple) else line.value
+                if isinstance(stated, ast.Constant):
+                    found[error.name] = str(stated.value)
+    return found
+
+
+def given_by_itself() -> dict[str, set[str]]:
+    """Name of each error's class that has a constructor of its own -> the metadata that it gives there."""
+    found: dict[str, set[str]] = {}
+    for _, tree in trees():
+        for error in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+            for call in (node for node in ast.walk(error) if isinstance(node, ast.Call)):
+                if ast.unparse(call.func) == "super().__init__":
+                    found[error.name] = {keyword.arg for keyword in call.keywords if keyword.arg}
     return found
 
 
 def raised_with() -> Iterator[tuple[str, str, set[str]]]:
     """Each place where the code makes an error: where, the error's reason, and the metadata that it gives."""
-    reasons = reasons_by_class()
+    reasons, itself = reasons_by_class(), given_by_itself()
     for name, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in reasons:
                 given = {keyword.arg for keyword in node.keywords if keyword.arg}
-                yield f"{name}:{node.lineno}", reasons[node.func.id], given
+                yield f"{name}:{node.lineno}", reasons[node.func.id], given | itself.get(node.func.id, set())
 
 
 def test_metadata_stands_where_the_sentence_names_it() -> None:

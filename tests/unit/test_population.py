@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from npd.common.v1 import person_pb2, place_pb2
 from services.local import data
-from services.local.population import CAPACITY, EARLIEST_DAY, Numbering, Population, SyntheticCitizen
+from services.local.block import EARLIEST_DAY
+from services.local.population import BLOCK, CAPACITY, Numbering, Population, SyntheticCitizen
 from services.mesh.core import places
 
 AS_OF = date(2026, 9, 1)
@@ -86,8 +87,19 @@ def test_iterating_makes_the_citizens_that_are_made_one_by_one() -> None:
     assert list(population) == [population.citizen(index) for index in range(len(population))]
 
 
-def test_a_citizen_does_not_depend_on_the_size_of_the_population() -> None:
-    assert Population(3, 10, AS_OF).citizen(9) == Population(3, 1_000_000, AS_OF).citizen(9)
+@pytest.mark.parametrize("size", [1, 9, BLOCK, BLOCK + 1])
+def test_a_citizen_does_not_depend_on_the_size_of_the_population(size: int) -> None:
+    assert Population(3, size, AS_OF).citizen(size - 1) == Population(3, CAPACITY, AS_OF).citizen(size - 1)
+
+
+def test_changing_a_citizen_changes_nobody_made_later() -> None:
+    population = Population(3, BLOCK, AS_OF)
+    before = population.citizen(4)
+    spoilt = population.citizen(4).person
+    spoilt.household.head.pin = spoilt.permanent_residence.detail_text = "spoilt"
+    spoilt.ClearField("full_name")
+    assert population.citizen(4) == before
+    assert "spoilt" not in str(list(population))
 
 
 def test_another_seed_makes_other_citizens() -> None:
@@ -221,6 +233,12 @@ def test_about_one_birth_date_in_sixty_is_known_to_the_year_only_and_mostly_of_t
     assert any(citizen.person.birth_date.month and not citizen.person.birth_date.day for citizen in sample())
 
 
+def test_ages_are_as_frequent_as_in_the_country() -> None:
+    births = Counter((AS_OF.year - citizen.person.birth_date.year) // 20 for citizen in sample())
+    shares = [births[twenty] / len(sample()) for twenty in range(5)]
+    assert shares == pytest.approx([0.30, 0.31, 0.26, 0.12, 0.02], abs=0.03)
+
+
 def test_newborn_and_very_old_people_occur() -> None:
     ages = [age_of(citizen.person) for citizen in sample() if is_precise(citizen.person)]
     assert min(ages) == 0
@@ -284,7 +302,6 @@ def test_what_other_sources_contribute_is_left_out() -> None:
     for citizen in sample():
         assert citizen.person.nationalities == ["VN"]
         assert not citizen.person.blood_type
-        assert not citizen.person.HasField("household")
         assert not citizen.person.HasField("death_or_missing")
 
 

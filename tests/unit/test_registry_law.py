@@ -1,6 +1,7 @@
 """The law as data: complete, consistent in itself, and in step with the contract."""
 
 from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_clocks_are_counted_on_the_calendars(code: str, start: date, due: date) 
 
 def test_calendars_follow_each_other_without_a_gap_and_name_their_own_days() -> None:
     calendars = sorted(law.calendars(), key=lambda one: one.validity.start)
-    for before, after in zip(calendars, calendars[1:], strict=False):
+    for before, after in pairwise(calendars):
         assert before.validity.end is not None
         assert before.validity.end + timedelta(days=1) == after.validity.start
     assert all(one.validity.covers(day) for one in calendars for day in one.holidays)

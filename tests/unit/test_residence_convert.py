@@ -21,9 +21,11 @@ from services.mesh.core.person.dates import PartialDate
 from services.residence import convert
 from services.residence.domain import Address, ClosingGround, Facts, HeldResidence, Residence, ResidenceKind
 from services.residence.household import Household, Member, Relation
+from services.residence.operations.effects import PERMANENT_PATHS, TEMPORARY_PATHS
 
 NOW = datetime(2026, 6, 15, 3, tzinfo=UTC)
 PERMANENT, TEMPORARY = residence_pb2.RESIDENCE_KIND_PERMANENT, residence_pb2.RESIDENCE_KIND_TEMPORARY
+PATHS = sorted({*PERMANENT_PATHS, *TEMPORARY_PATHS})
 HOUSEHOLD_ID = str(uuid4())
 PLACE = AdminPlace(unit_code="00004", unit_list_version="2026-04-30")
 CHILD = CodedValue(code="02", list_version="provisional")
@@ -163,7 +165,8 @@ def test_record_is_told_what_is_held_and_nothing_else() -> None:
     head = Member(uuid4(), "901090000001", Name("Lê", "", "An", "Lê An"), is_head=True)
     child = Member(uuid4(), "901090000002", Name("", "", "", ""), Relation("02", "provisional", ""))
     household = Household(uuid4(), (child, head))
-    told = Person.FromString(convert.facts_to_bytes(Facts(home, stay, household, child.relation)))
+    facts = Facts(home, stay, household, child.relation)
+    told = Person.FromString(convert.facts_to_bytes(facts, PATHS))
     assert told.permanent_residence.as_of_date == Date(year=2026, month=6, day=1)
     assert told.current_residence == told.temporary_residence.address
     assert not told.current_residence.HasField("as_of_date")
@@ -171,4 +174,7 @@ def test_record_is_told_what_is_held_and_nothing_else() -> None:
     assert (told.household.head.pin, told.household.head.name.full) == (head.pin, "Lê An")
     assert [(one.pin, one.HasField("name")) for one in told.household.members] == [(child.pin, False)]
     assert told.relation_to_head == CHILD
-    assert convert.facts_to_bytes(Facts()) == b""
+    assert convert.facts_to_bytes(Facts(), PATHS) == b""
+    for path in PATHS:
+        alone = Person.FromString(convert.facts_to_bytes(facts, [path]))
+        assert [field.name for field, _ in alone.ListFields()] == [path]

@@ -10,7 +10,8 @@ import typer
 from npd.common.v1.evidence_pb2 import Outcome
 from npd_client import receipts
 from npd_client.cli import tables
-from npd_client.cli.following import follow, keep_place, read_place
+from npd_client.cli.claims import claims_of, predicates_of
+from npd_client.cli.following import LaneName, follow, keep_place, read_place
 from npd_client.cli.options import (
     AddressOption,
     AgreementOption,
@@ -23,6 +24,7 @@ from npd_client.cli.options import (
     NameOption,
     OfficerOption,
     PinOption,
+    ask_claim,
     ask_identity,
     connected,
     ground,
@@ -169,6 +171,10 @@ def watch(
         Path | None, typer.Option(help="Keep the place in this file, and go on from there.", show_default=False)
     ] = None,
     from_oldest: Annotated[bool, typer.Option("--from-oldest", help="Begin with the oldest change.")] = False,
+    lane: Annotated[LaneName, typer.Option(help="Only this lane; it has a place of its own.")] = LaneName.ALL,
+    acknowledge: Annotated[
+        bool, typer.Option("--acknowledge", help="Tell the mesh that what was printed is received and applied.")
+    ] = False,
     limit: Annotated[int, typer.Option(help="End after this many changes; 0 means never.")] = 0,
     directory: DirectoryOption = None,
     endpoints: EndpointsOption = None,
@@ -181,12 +187,14 @@ def watch(
     Example: npd-client watch -d .npd/agencies/health/insurance -a AGREEMENT -c SYNC -o sync --cursor-file place
     """
     with connected(directory, endpoints, address, lang, as_json=as_json) as client:
-        place = read_place(cursor, cursor_file)
-        seen = 0
-        for message in follow(client, ground(agreement, case, officer), place, from_oldest=from_oldest, language=lang):
+        place, access, seen = read_place(cursor, cursor_file), ground(agreement, case, officer), 0
+        followed = follow(client, access, place, from_oldest=from_oldest, language=lang, lane=lane.number)
+        for message in followed:
             tables.print_json(message, one_line=True) if as_json else tables.show_changes(message)
             if cursor_file is not None:
                 keep_place(message.cursor, cursor_file)
+            if acknowledge:
+                client.acknowledge(access, received=message.cursor, applied=message.cursor, lane=lane.number)
             seen += len(message.changes)
             if limit and seen >= limit:
                 return
@@ -208,7 +216,7 @@ def prove(
     as_json: JsonOption = False,
     lang: LanguageOption = Language.ENGLISH,
 ) -> None:
-    """Fetch the proof that an answer of yours stands in the log, and keep it as one file. `verify` checks it offline.
+    """Fetch the proof that an answer of yours stands in the log, as one file, which `verify-proof` checks offline.
 
     Example: npd-client prove 4be1... --out answer.tlog-proof --key .npd/keys/sharing.vkey -d .npd/agencies/tax/core
     """
@@ -221,6 +229,53 @@ def prove(
 
 @app.command()
 def verify(
+    agreement: AgreementOption,
+    case: CaseOption,
+    officer: OfficerOption,
+    claim: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--claim",
+            help="FIELD=VALUE, such as marital_status=SINGLE; FIELD= claims that there is no value. The value of FIELD "
+            "alone is asked for. Repeat it for more.",
+            show_default=False,
+        ),
+    ] = None,
+    age_at_least: Annotated[int | None, typer.Option(help="Age in years.", show_default=False)] = None,
+    alive: Annotated[
+        bool | None, typer.Option("--alive/--not-alive", help="Alive and not declared missing.", show_default=False)
+    ] = None,
+    resides_in: Annotated[str, typer.Option(help="CODE@LIST of a unit, such as 01@2025-07-01.")] = "",
+    nationality: Annotated[str, typer.Option(help="Country code of two capital letters.")] = "",
+    pin: PinOption = "",
+    name: NameOption = "",
+    birth_date: BirthDateOption = "",
+    directory: DirectoryOption = None,
+    endpoints: EndpointsOption = None,
+    address: AddressOption = None,
+    as_json: JsonOption = False,
+    lang: LanguageOption = Language.ENGLISH,
+) -> None:
+    """Have claims about one citizen confirmed or contradicted; no value is released. Exit code 4: NO_MATCH.
+
+    Example: npd-client verify -d .npd/agencies/tax/core -a AGREEMENT -c HS-2026/17 -o officer-1 --age-at-least 18
+    """
+    with connected(directory, endpoints, address, lang, as_json=as_json) as client:
+        citizen = ask_identity(pin, name, birth_date)
+        claimed, fields = claims_of(claim or [], ask_claim)
+        predicates = predicates_of(age_at_least, alive, resides_in, nationality)
+        answer = client.verify_citizen(
+            ground(agreement, case, officer), *citizen, claimed, fields=fields, predicates=predicates
+        )
+        if as_json:
+            tables.print_json(answer)
+        elif answer.outcome == Outcome.OUTCOME_DISCLOSED:
+            tables.show_verdicts(answer, predicates)
+        _end_with(answer.outcome, as_json=as_json)
+
+
+@app.command()
+def verify_proof(
     proof_file: Annotated[Path, typer.Argument(help="File that `prove` wrote.")],
     key: Annotated[Path, typer.Option("--key", help="Verifier key of the log, such as .npd/keys/sharing.vkey.")],
     leaf_hash: Annotated[
@@ -230,7 +285,7 @@ def verify(
 ) -> None:
     """Check a proof file without a network: that the log of this key holds this entry. Exit code 5: it does not hold.
 
-    Example: npd-client verify answer.tlog-proof --key .npd/keys/sharing.vkey --leaf-hash 4be1...
+    Example: npd-client verify-proof answer.tlog-proof --key .npd/keys/sharing.vkey --leaf-hash 4be1...
     """
     with answering(as_json=as_json):
         trusted = receipts.read_verifier_key(key)

@@ -3,11 +3,13 @@
 import re
 import sys
 from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 
 import typer
 
 from npd.common.v1.access_pb2 import AccessContext
+from npd.common.v1.lane_pb2 import LANE_UNSPECIFIED, Lane
 from npd.sharing.v1.change_pb2 import Cursor, WatchChangesResponse
 from npd_client.cli.outcome import Language
 from npd_client.client import Client
@@ -17,8 +19,27 @@ from npd_client.receipts import write_whole
 _PLACE = re.compile(r"(\d{1,18}):(\d{1,18})", re.ASCII)
 
 
+class LaneName(StrEnum):
+    """The lanes by their names; without one all of them."""
+
+    ALL = "all"
+    VITAL = "vital"
+    NORMAL = "normal"
+
+    @property
+    def number(self) -> "Lane.ValueType":
+        """The lane of the contract."""
+        return LANE_UNSPECIFIED if self is LaneName.ALL else Lane.Value(f"LANE_{self.name}")
+
+
 def follow(
-    client: Client, access: AccessContext, cursor: Cursor | None, *, from_oldest: bool, language: Language
+    client: Client,
+    access: AccessContext,
+    cursor: Cursor | None,
+    *,
+    from_oldest: bool,
+    language: Language,
+    lane: "Lane.ValueType" = LANE_UNSPECIFIED,
 ) -> Iterator[WatchChangesResponse]:
     """The feed after a cursor; without one from now, or, if asked, from the oldest change: pulled to its head first."""
 
@@ -27,10 +48,10 @@ def follow(
 
     behind = from_oldest and cursor is None
     while behind:
-        page = client.pull_changes(access, cursor)
+        page = client.pull_changes(access, cursor, lane=lane)
         yield WatchChangesResponse(changes=page.changes, cursor=page.next_cursor, head=page.head)
         cursor, behind = page.next_cursor, page.next_cursor.position < page.head.position
-    yield from client.watch_changes(access, cursor, on_interruption=tell)
+    yield from client.watch_changes(access, cursor, lane=lane, on_interruption=tell)
 
 
 def read_place(given: str, file: Path | None) -> Cursor | None:

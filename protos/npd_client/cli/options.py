@@ -117,6 +117,11 @@ def ask_identity(pin: str, name: str, birth_date: str) -> tuple[str, str, str]:
     )
 
 
+def ask_claim(path: str) -> str:
+    """A claimed value that stands in no option; after the identity."""
+    return _ask(f"Claimed {path}")
+
+
 def _ask(label: str) -> str:
     if sys.stdin.isatty():
         answer: str = typer.prompt(label, err=True)

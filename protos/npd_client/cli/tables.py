@@ -19,7 +19,7 @@ from npd.common.v1.access_pb2 import AccessMode
 from npd.common.v1.error_reason_pb2 import ErrorReason
 from npd.common.v1.evidence_pb2 import Outcome, Receipt
 from npd.registry.v1 import agency_pb2, rights_pb2
-from npd.sharing.v1 import change_pb2, lookup_pb2, usage_pb2
+from npd.sharing.v1 import change_pb2, lookup_pb2, usage_pb2, verification_pb2
 
 RENEWAL = timedelta(days=14)
 """Remaining life of a certificate from which on `whoami` warns."""
@@ -88,6 +88,19 @@ def show_citizen(answer: lookup_pb2.GetCitizenResponse) -> None:
         disputed = top in answer.disputed_paths
         cells = [path + " (disputed)" if disputed else path, value, *([sources.get(top, "")] if sources else [])]
         table.add_row(*cells, style="yellow" if disputed else None)
+    console().print(table)
+    show_receipt(answer.receipt)
+
+
+def show_verdicts(
+    answer: verification_pb2.VerifyCitizenResponse, predicates: Iterable[verification_pb2.Predicate]
+) -> None:
+    """What the record says to each claim."""
+    table = _table("claim", "verdict")
+    for one in answer.fields:
+        table.add_row(one.path, _verdict_text(one.verdict))
+    for predicate, verdict in zip(predicates, answer.predicates, strict=False):
+        table.add_row(" ".join(f"{path}={text}" for path, text in flatten(predicate)), _verdict_text(verdict))
     console().print(table)
     show_receipt(answer.receipt)
 
@@ -180,6 +193,10 @@ def _enum_text(enum: EnumDescriptor, number: int) -> str:
 
 def _mode_text(mode: "AccessMode.ValueType") -> str:
     return _enum_text(AccessMode.DESCRIPTOR, mode)
+
+
+def _verdict_text(verdict: "verification_pb2.Verdict.ValueType") -> str:
+    return _enum_text(verification_pb2.Verdict.DESCRIPTOR, verdict)
 
 
 def _outcome_text(outcome: "Outcome.ValueType") -> str:

@@ -85,8 +85,7 @@ class AnnulmentOperations:
         return self._office.told(person.subject_id, person.pin, facts, MARRIAGE_PATHS, act.time)
 
     def _annul_death(self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts) -> RegisteredAct:
-        death = tx.unions.find_death(annulment.act_id)
-        people = tx.people.lock({death.subject_id, death.spouse_id or death.subject_id})
+        death, people = _locked_death(tx, annulment.act_id)
         _require_standing(tx, annulment)
         act, person = self._office.begin(ActKind.ANNULMENT, filing), people[death.subject_id]
         tx.people.put(replace(person, is_deceased=False))
@@ -142,6 +141,17 @@ class AnnulmentOperations:
             act.act_id, ActKind.ANNULMENT, annulment.decision_date, act.time, annulment.entry_number
         )
         return self._office.register(tx, filing, act, registered, tx.acts.subjects_of(annulment.act_id), told)
+
+
+def _locked_death(tx: CivilRegister, act_id: UUID) -> tuple[Death, dict[UUID, KnownPerson]]:
+    """A death and its persons, locked: the annulment of an earlier death may have given it a marriage to end."""
+    death = tx.unions.find_death(act_id)
+    while True:
+        people = tx.people.lock({death.subject_id, death.spouse_id or death.subject_id})
+        again = tx.unions.find_death(act_id)
+        if again == death:
+            return death, people
+        death = again
 
 
 def _require_standing(tx: CivilRegister, annulment: AnnulmentFacts) -> None:

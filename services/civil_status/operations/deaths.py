@@ -83,8 +83,14 @@ def spouse_in_force(tx: CivilRegister, subject_id: UUID) -> Status | None:
 
 
 def _lock_couple(tx: CivilRegister, identity: StatedIdentity) -> None:
-    """Lock a person and his spouse in the one order in which every act locks."""
-    person = tx.people.find(identity.pin)
-    if person is not None:
-        status = tx.statuses.of(person.subject_id)
-        tx.people.lock({person.subject_id, status.spouse_id or person.subject_id})
+    """Lock a person and his spouse, in the one order in which every act locks.
+
+    Who the spouse is stands still only once the person is locked. If somebody married him meanwhile, the spouse is
+    locked out of order: should that ever meet its opposite, the store refuses one of the two, who may try again.
+    """
+    person, locked = tx.people.find(identity.pin), set[UUID]()
+    while person is not None:
+        couple = {person.subject_id, tx.statuses.of(person.subject_id).spouse_id or person.subject_id}
+        if couple <= locked:
+            return
+        locked |= tx.people.lock(couple).keys()

@@ -58,7 +58,7 @@ class RelationOperations:
     def _spouse(self, tx: CivilRegister, person: KnownPerson, act: Act) -> Iterator[Told]:
         spouse = spouse_in_force(tx, person.subject_id)
         if spouse is not None:
-            tx.statuses.put(replace(spouse, told_time=act.time))
+            tx.statuses.note_told(spouse.subject_id, act.time)
             yield from self._anew(tx, spouse.subject_id, Facts(spouses=(_named(person),)), "spouses", act)
 
     def _parents(self, tx: CivilRegister, person: KnownPerson, act: Act) -> Iterator[Told]:

@@ -117,7 +117,7 @@ class CardOperations:
     def check_card(
         self, caller: Caller, access: Access, identity: StatedIdentity, document_number: str, method: str
     ) -> bool:
-        """Whether just this card is in force and its holder just this person, who lives and has the number stated.
+        """Whether just this card is in force and its holder just this person, whose number is the one stated.
 
         Either answer about a person who is identified tells something of him: it is recorded and handed on as a use.
         Raises what `Policy.authorise` raises.
@@ -125,7 +125,7 @@ class CardOperations:
         ground, now = self._ground(caller, access, Mode.VERIFY), self._clock.now()
         with self._db.transaction() as tx:
             person = self._read(tx, caller, ground, identity, method)
-            if person is None or person.is_deceased or person.pin != identity.pin:
+            if person is None or person.pin != identity.pin:
                 return False
             card = tx.cards.find_document(document_number)
         if card is None or card.subject_id != person.subject_id or card.state is not CardState.ISSUED:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
 
@@ -197,10 +197,10 @@ class NumberOperations:
         self._succeed(tx, person, old, ground, space, wanted, act)
         tx.log.record(_done(self._room, act.name, person.subject_id))
 
-    def adopt(self, tx: Identity, person: KnownPerson, pin: str) -> None:
+    def adopt(self, tx: Identity, person: KnownPerson, pin: str, time: datetime) -> None:
         """Know a number that the record has from this room and this room does not: history, or a backup restored.
 
-        A number that the person had until then is cancelled by it; on which ground is not known any more. Raises
+        It is in force since `time`. One that the person had is cancelled by it, on which ground is lost. Raises
         StateNotAllowed if the number is reserved or given to somebody else here: an operator must look.
         """
         known = tx.numbers.lock(pin)
@@ -208,13 +208,12 @@ class NumberOperations:
             raise StateNotAllowed(object=_OBJECT, state=known.state.name)
         if known is not None and known.state is not NumberState.RESERVED:
             return
-        now = self._clock.now()
         if (old := tx.numbers.active_of(person.subject_id)) is not None:
-            tx.numbers.cancel(old.pin, None, pin, now)
+            tx.numbers.cancel(old.pin, None, pin, time)
         if known is not None:
-            tx.numbers.confirm(pin, now)
+            tx.numbers.confirm(pin, time)
         else:
-            tx.numbers.adopt(Number(pin, person.subject_id, NumberState.ACTIVE, PartialDate(0), 0, now))
+            tx.numbers.adopt(Number(pin, person.subject_id, NumberState.ACTIVE, PartialDate(0), 0, time))
         if person.pin != pin:
             tx.people.put(replace(person, pin=pin))
 

@@ -90,8 +90,8 @@ class Outbox:
             self._connection.execute(OUTBOX.insert(), rows)
             self.has_new = True
 
-    def next_due(self, peer: str, now: datetime, limit: int) -> list[Waiting]:
-        """The next message of each subject to a peer, in the order of their writing, if it is due."""
+    def next_due(self, peer: str, kinds: Iterable[str], now: datetime, limit: int) -> list[Waiting]:
+        """The next message of each subject to a peer, in the order of writing, if it is due and of one of the kinds."""
         earlier = OUTBOX.alias("earlier")
         behind = exists().where(
             earlier.c.peer == OUTBOX.c.peer,
@@ -102,6 +102,7 @@ class Outbox:
             OUTBOX.select()
             .where(
                 OUTBOX.c.peer == peer,
+                OUTBOX.c.kind.in_(list(kinds)),
                 OUTBOX.c.set_aside_time.is_(None),
                 or_(OUTBOX.c.due_time.is_(None), OUTBOX.c.due_time <= now),
                 ~behind,

@@ -89,8 +89,8 @@ class People:
         wanted = PEOPLE.select().where(PEOPLE.c.subject_id.in_(list(subject_ids))).order_by(PEOPLE.c.subject_id)
         return {row.subject_id: _person(row) for row in self._connection.execute(wanted.with_for_update())}
 
-    def put(self, person: KnownPerson) -> None:
-        """Know a person, or know him as he is now; a former number of his still finds him."""
+    def put(self, person: KnownPerson, before: KnownPerson | None = None) -> None:
+        """Know a person, or, if he was known `before`, as he is now; a former number of his still finds him."""
         values = {
             "subject_id": person.subject_id,
             "pin": person.pin,
@@ -106,7 +106,7 @@ class People:
         }
         row = insert(PEOPLE).values(values)
         self._connection.execute(row.on_conflict_do_update(index_elements=[PEOPLE.c.subject_id], set_=values))
-        if person.pin:
+        if person.pin and (before is None or before.pin != person.pin):
             mine = insert(PEOPLE_PINS).values(pin=person.pin, subject_id=person.subject_id)
             self._connection.execute(mine.on_conflict_do_nothing())
 
@@ -121,7 +121,7 @@ class People:
             return known
         noted = _noted(known or _nobody(change), change)
         if noted != known:
-            self.put(noted)
+            self.put(noted, known)
         return noted
 
 

@@ -81,7 +81,8 @@ class Relay:
         """Hand on one batch: the next message of each subject that has one; returns how many left the outbox.
 
         1. One replica at a time.
-        2. The batch is read, and sent outside any transaction.
+        2. The batch is read, and sent outside any transaction. A kind that is not known here waits for a replica of a
+           newer release.
         3. What its receiver has is deleted; what it refuses is set aside; what merely failed is tried again later.
 
         Raises PeerUnavailable; then everything stays as it is.
@@ -89,7 +90,7 @@ class Relay:
         if not self._is_ours():  # (1)
             return 0
         with self._database.transaction() as outbox:  # (2)
-            batch = outbox.next_due(self.peer, datetime.now(UTC), _BATCH)
+            batch = outbox.next_due(self.peer, self._deliverers, datetime.now(UTC), _BATCH)
         if not batch:
             return 0
         failpoints.reach("relay.read")
@@ -139,7 +140,12 @@ class Relay:
                 return {group[0].number: error}
         fates_alone: dict[int, Fate | Exception] = {}
         for waiting in group:  # one of them is at fault: it must not take the others with it
-            fates_alone |= self._deliver(kind, [waiting])
+            try:
+                fates_alone |= self._deliver(kind, [waiting])
+            except PeerUnavailable:
+                if not fates_alone:
+                    raise
+                break  # what is settled is settled
         return fates_alone
 
     def _settle(self, outbox: Outbox, batch: Sequence[Waiting], fates: Mapping[int, Fate | Exception]) -> int:

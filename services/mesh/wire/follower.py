@@ -94,17 +94,12 @@ class Follower(Generic[Unit]):
 
     def run(self, stopping: Stopping) -> None:
         """Follow until told to stop. Raises PeerUnavailable, StoreUnavailable; it is then run again."""
-        with self._database.transaction() as unit:
-            cursor, aside = unit.followed.cursor(), unit.followed.rejections()
-        if cursor.incarnation:
-            rejected = [(change_id, reason or _BEHIND) for change_id, reason in aside]
-            with suppress(PeerRefused):  # the feed was restored since: the Watch says how to go on
-                self._feed.acknowledge(cursor, rejected, ())  # it may have died between applying and saying so
+        cursor = self._say_again()
         while not stopping.is_set():
             for changes, reached in self._feed.watch(cursor):
                 if stopping.is_set():
                     return
-                if changes or reached.incarnation != cursor.incarnation:
+                if changes or reached != cursor:
                     self._take(changes, reached)
                 cursor = reached
 
@@ -116,11 +111,23 @@ class Follower(Generic[Unit]):
             if not stopping.is_set():
                 self._retry_due()
 
+    def _say_again(self) -> Cursor:
+        """Acknowledge what is applied and what is set aside: it may have died between doing and saying so."""
+        with self._mutex:  # no change is recovered between reading that it is set aside and saying so
+            with self._database.transaction() as unit:
+                cursor, aside = unit.followed.cursor(), unit.followed.rejections()
+            if cursor.incarnation:
+                rejected = [(change_id, reason or _BEHIND) for change_id, reason in aside]
+                with suppress(PeerRefused):  # the feed was restored since: the Watch says how to go on
+                    self._feed.acknowledge(cursor, rejected, ())
+        return cursor
+
     def _take(self, changes: Sequence[FollowedChange], reached: Cursor) -> None:
         """Apply a page.
 
         1. No other replica applies at the same time; what one has applied already is passed over.
-        2. Each change is applied by itself: what one does is undone if it is refused, and only that.
+        2. The changes are applied together. If one is refused, all of it is undone, and each is applied by itself: then
+           only what that one did is undone.
         3. The cursor moves with them.
         4. What is committed is acknowledged.
         """
@@ -131,16 +138,8 @@ class Follower(Generic[Unit]):
             if before.incarnation == reached.incarnation:
                 changes = [change for change in changes if change.position > before.position]
             waiting = unit.followed.waiting_subjects([change.subject_id for change in changes])
-            for change in changes:  # (2)
-                if change.subject_id in waiting:
-                    unit.followed.set_aside(change, None)
-                    rejected.append((change.change_id, _BEHIND))
-                    continue
-                fate = self._apply(unit, change)
-                if not fate.is_delivered:
-                    unit.followed.set_aside(change, fate)
-                    waiting.add(change.subject_id)
-                    rejected.append((change.change_id, fate.reason))
+            if waiting or not self._apply(unit, changes).is_delivered:  # (2)
+                rejected = self._apply_each(unit, changes, waiting)
             if before.incarnation != reached.incarnation or reached.position > before.position:  # (3)
                 unit.followed.move(reached)
         failpoints.reach("follower.applied")
@@ -149,13 +148,29 @@ class Follower(Generic[Unit]):
         self._feed.acknowledge(reached, rejected, ())  # (4)
         failpoints.reach("follower.acknowledged")
 
+    def _apply_each(self, unit: Unit, changes: Sequence[FollowedChange], waiting: set[UUID]) -> list[tuple[UUID, str]]:
+        """Apply changes one by one, and set aside what is refused or waits behind such; returns these with reasons."""
+        rejected = []
+        for change in changes:
+            if change.subject_id in waiting:
+                unit.followed.set_aside(change, None)
+                rejected.append((change.change_id, _BEHIND))
+                continue
+            fate = self._apply(unit, [change])
+            if not fate.is_delivered:
+                log.error("a change was set aside", change_id=str(change.change_id), reason=fate.reason)
+                unit.followed.set_aside(change, fate)
+                waiting.add(change.subject_id)
+                rejected.append((change.change_id, fate.reason))
+        return rejected
+
     def _retry_due(self) -> None:
         """Try what is due. What was recovered is said until it is heard: `sharing` may be away just then."""
         recovered: list[UUID] = []
         with self._mutex, self._database.transaction() as unit:
             cursor = unit.followed.lock_cursor()
             for change in unit.followed.next_due():
-                fate = self._apply(unit, change)
+                fate = self._apply(unit, [change])
                 if fate.is_delivered:
                     unit.followed.take_back(change)
                     recovered.append(change.change_id)
@@ -170,16 +185,16 @@ class Follower(Generic[Unit]):
             self._feed.acknowledge(cursor, (), said)
             self._recovered = self._recovered[len(said) :]
 
-    def _apply(self, unit: Unit, change: FollowedChange) -> Fate:
+    def _apply(self, unit: Unit, changes: Sequence[FollowedChange]) -> Fate:
         try:
             with unit.connection.begin_nested():
-                self._react(unit, change)
+                for change in changes:
+                    self._react(unit, change)
         except (StoreUnavailable, *STORE_FAULTS):
             raise  # the page's transaction is lost with it, and the page comes again
         except Exception as error:
-            fate = fate_of(error)
-            log.error("a change was set aside", change_id=str(change.change_id), fault=describe(error))
-            return fate
+            log.warning("changes could not be applied", count=len(changes), fault=describe(error))
+            return fate_of(error)
         return Fate()
 
 

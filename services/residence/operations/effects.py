@@ -33,7 +33,7 @@ class Effects:
         self._itself = itself
 
     def resident(
-        self, person: KnownPerson, history: History, household: Household | None, paths: Iterable[str], time: datetime
+        self, person: KnownPerson, history: History, household: Household | None, paths: Sequence[str], time: datetime
     ) -> Told:
         """What the record is told of a person's residences and household."""
         permanent = history.active(ResidenceKind.PERMANENT)
@@ -44,7 +44,7 @@ class Effects:
             household=household,
             relation=member.relation if member else None,
         )
-        return Told(person.subject_id, person.pin, self._serialise(facts), tuple(paths), time)
+        return self._told(person, facts, paths, time)
 
     def household(self, household: Household, changed: Iterable[Member], time: datetime) -> list[Told]:
         """What the record is told of each member of a household; of those `changed` also how they are related to its
@@ -52,10 +52,9 @@ class Effects:
         """
         moved = {member.subject_id for member in changed}
         return [
-            Told(
-                member.subject_id,
-                member.pin,
-                self._serialise(Facts(household=household, relation=member.relation)),
+            self._told(
+                member,
+                Facts(household=household, relation=member.relation),
                 _MEMBERSHIP_PATHS if member.subject_id in moved else _COMPOSITION_PATHS,
                 time,
             )
@@ -97,6 +96,9 @@ class Effects:
             told = self.household(rehousing.left, (), act.time)
             others = [one for one in told if one.subject_id != subject_id]
             self.by_itself(tx, "residence.vacate_head", act.causation, subject_id, others, act.time)
+
+    def _told(self, person: KnownPerson | Member, facts: Facts, paths: Sequence[str], time: datetime) -> Told:
+        return Told(person.subject_id, person.pin, self._serialise(facts, paths), tuple(paths), time)
 
     def _write(self, tx: ResidenceUnit, act: Act, entry: Entry, told: Sequence[Told]) -> None:
         tx.chain.add(act)

@@ -135,12 +135,10 @@ class ResidenceOperations:
     def close_by_death(self, tx: ResidenceUnit, person: KnownPerson, cause: Causation) -> None:
         """Close the residences of somebody whose death has become known; if none is in force, nothing happens.
 
-        Source: Residence Law 68/2020 Art. 24 clause 1 (a), Art. 29 clause 1 (a).
+        Source: Residence Law 68/2020 Art. 24, 29.
         """
         history = tx.residences.of_person(person.subject_id)
         in_force = [one for one in history.residences if one.is_active]
-        if not in_force:
-            return
         today = legal_date(self._clock.now())
         closed = [one.closed(ClosingGround.DEATH, max(today, one.start_date or date.min)) for one in in_force]
         tx.residences.put(*closed)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, or_, select, text, union_all
+from sqlalchemy import ColumnElement, Connection, Row, bindparam, func, literal, or_, select, text, union_all
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.chain import LINKS_LIMIT, Causation
@@ -104,7 +104,7 @@ class Changes:
         """The changes of a chain, oldest first; the position of one that has none yet is 0."""
         columns = [column.name for column in CHANGES_PENDING.c if column.name != "pending_id"]
         placed = select(CHANGES.c.position, *(CHANGES.c[name] for name in columns))
-        waiting = select(text("0 AS position"), *(CHANGES_PENDING.c[name] for name in columns))
+        waiting = select(literal(0).label("position"), *(CHANGES_PENDING.c[name] for name in columns))
         both = union_all(  # in one statement: else one that gets its position meanwhile would be missed
             placed.where(CHANGES.c.correlation_id == correlation_id),
             waiting.where(CHANGES_PENDING.c.correlation_id == correlation_id),

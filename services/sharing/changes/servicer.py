@@ -17,6 +17,7 @@ from services.sharing.changes.operations import Acknowledging, Following
 _BATCH = 500
 _COALESCE = 0.1
 _SIGN_OF_LIFE = 25.0
+_PASSED_OVER = 1.0
 
 
 class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
@@ -63,20 +64,22 @@ def deliveries(
 ) -> Iterator[Delivery]:
     """What a stream delivers, gathered for up to 100 ms, until its planned end; the last one carries the cursor.
 
-    Raises what ends the caller's right, RoomStopping, StoreUnavailable.
+    A cursor that moved over changes of which the caller sees nothing is told within a second: else the caller, who
+    acknowledges cursors, would seem to lag behind. Raises what ends the caller's right, RoomStopping, StoreUnavailable.
     """
-    last_sent, ended = 0.0, False
+    last_sent, told, ended = 0.0, cursor, False
     while not ended:
         ended = stream.has_ended
         stream.require_standing()
         delivery = following.next_changes(caller, method, access, cursor, _BATCH, lane)
         cursor = delivery.cursor
         silence = time.monotonic() - last_sent
-        if delivery.changes or ended or silence > _SIGN_OF_LIFE:
-            last_sent = time.monotonic()
+        patience = _SIGN_OF_LIFE if cursor == told else _PASSED_OVER
+        if delivery.changes or ended or silence > patience:
+            last_sent, told, patience = time.monotonic(), cursor, _SIGN_OF_LIFE
             yield delivery
         if ended or cursor.position < delivery.feed.head:
             continue
-        stream.wait(_SIGN_OF_LIFE)
+        stream.wait(patience)
         while (early := last_sent + _COALESCE - time.monotonic()) > 0 and not stream.has_ended:
             stream.wait(early)

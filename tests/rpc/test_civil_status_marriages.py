@@ -1,0 +1,266 @@
+"""Marriages and deaths: what they change, what they refuse, and what stays when two come at once."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date, timedelta
+from typing import Any
+from unicodedata import normalize
+
+import pytest
+from google.type.date_pb2 import Date
+
+from npd.civil_status.v1.civil_status_pb2 import ActKind, RecordMarriageRequest
+from npd.common.v1.evidence_pb2 import LogEntry, Outcome
+from npd.common.v1.person_pb2 import DeathOrMissing, Person, PersonName, RelatedPerson
+from npd_client.errors import Refusal
+from tests.mesh_fixture import new_id, wire_date
+from tests.rpc.test_civil_status_callers import (
+    DEATH_GROUND,
+    DIVORCED,
+    MARRIAGE_GROUND,
+    MARRIED,
+    READ,
+    SERVICE,
+    SINGLE,
+    TODAY,
+    WIDOWED,
+    Known,
+    Scene,
+    day_start,
+    numbers,
+    scene,
+)
+from tests.rpc.test_sharing_callers import refusal_or
+
+__all__ = ["numbers", "scene"]
+
+
+def named(one: Known) -> RelatedPerson:
+    """Somebody as the record of his spouse names him."""
+    return RelatedPerson(name=PersonName(full=one.name), pin=one.pin)
+
+
+def told_of(scene: Scene, act_id: str) -> dict[str, tuple[Person, list[str], Any]]:
+    """What an act tells, by PIN: values, paths, instant of the event."""
+    return {
+        item.pin: (item.person, sorted(item.update_mask.paths), item.event_time.ToDatetime(day_start(TODAY).tzinfo))
+        for item in scene.told(act_id)
+    }
+
+
+def test_marriage_makes_both_married_to_each_other(scene: Scene) -> None:
+    first, second = scene.person(), scene.person(marital=DIVORCED)
+    with scene.recording() as entries:
+        act = scene.registrar.marry(first, second, date(2026, 3, 8))
+    assert (act.kind, act.event_date, act.entry_number) == (
+        ActKind.ACT_KIND_MARRIAGE,
+        wire_date(date(2026, 3, 8)),
+        "KH/2026-001",
+    )
+    scene.require_recorded(act, entries, "record_marriage", MARRIAGE_GROUND, 2)
+    assert {entry.method for entry in entries} == {f"{SERVICE}/RecordMarriage"}
+    time = day_start(date(2026, 3, 8))
+    assert told_of(scene, act.act_id) == {
+        first.pin: (Person(marital_status=MARRIED, spouses=[named(second)]), MARRIAGE_GROUND, time),
+        second.pin: (Person(marital_status=MARRIED, spouses=[named(first)]), MARRIAGE_GROUND, time),
+    }
+    for one, other in ((first, second), (second, first)):
+        shown = scene.registrar.status(one)
+        assert (shown.marital_status, shown.spouse) == (MARRIED, named(other))
+        assert [one_act.act_id for one_act in shown.acts] == [act.act_id]
+
+
+def test_repeated_marriage_gets_the_first_answer_and_another_payload_is_refused(scene: Scene) -> None:
+    first, second = scene.person(), scene.person()
+    request = scene.registrar.marriage(first, second)
+    answer = scene.registrar.stub.RecordMarriage(request)
+    before = scene.state()
+    assert scene.registrar.stub.RecordMarriage(request) == answer
+    assert scene.state() == before
+    request.entry_number = "KH/2026-002"
+    scene.refuse(scene.registrar.stub.RecordMarriage, request, "REQUEST_ID_REUSED")
+
+
+def test_names_are_matched_however_they_are_composed(scene: Scene) -> None:
+    first, second = scene.person("Hoàng Thị Thuỷ"), scene.person()
+    request = scene.registrar.marriage(first, second)
+    request.first_spouse.full_name = normalize("NFD", "HOÀNG THỊ THỦY")
+    assert scene.registrar.stub.RecordMarriage(request).act.act_id
+    assert scene.registrar.status(second).spouse.name.full == "Hoàng Thị Thuỷ"
+
+
+def test_nobody_marries_himself_not_even_under_a_former_number(scene: Scene) -> None:
+    one = scene.person()
+    scene.refuse(scene.registrar.stub.RecordMarriage, scene.registrar.marriage(one, one), "SAME_PERSON")
+    former = Known(one.subject_id, one.pin, one.name, one.born)
+    scene.tell(one, Person(pin="901090998001"), ["pin"])
+    one.pin = "901090998001"
+    scene.refuse(scene.registrar.stub.RecordMarriage, scene.registrar.marriage(one, former), "SAME_PERSON")
+
+
+def test_married_and_dead_people_do_not_marry(scene: Scene) -> None:
+    first, second, third = scene.person(), scene.person(), scene.person()
+    scene.registrar.marry(first, second)
+    married_before = scene.person(marital=MARRIED)
+    dead, buried = scene.person(dead=True), scene.person()
+    scene.registrar.bury(buried)
+    for other, reason in (
+        (first, "PERSON_MARRIED"),
+        (married_before, "PERSON_MARRIED"),
+        (dead, "PERSON_DECEASED"),
+        (buried, "PERSON_DECEASED"),
+    ):
+        for pair in ((third, other), (other, third)):
+            scene.refuse(scene.registrar.stub.RecordMarriage, scene.registrar.marriage(*pair), reason)
+
+
+def test_who_is_unknown_or_misstated_does_not_marry(scene: Scene) -> None:
+    first, second = scene.person(), scene.person(born=Date(year=1980))
+    stranger = Known(first.subject_id, "901090777777", first.name, first.born)
+    misnamed = Known(second.subject_id, second.pin, "Trần Văn Lạ", second.born)
+    for one, reason in ((stranger, "PERSON_UNKNOWN"), (misnamed, "IDENTITY_MISMATCH")):
+        refusal = scene.refuse(scene.registrar.stub.RecordMarriage, scene.registrar.marriage(first, one), reason)
+        assert refusal.metadata == {}
+        scene.refuse(scene.registrar.stub.RegisterDeath, scene.registrar.death(one), reason)
+
+
+@pytest.mark.parametrize(
+    ("day", "reason"),
+    [
+        (wire_date(TODAY + timedelta(days=1)), "EVENT_IN_FUTURE"),
+        (wire_date(date(1990, 4, 30)), "EVENT_BEFORE_BIRTH"),
+        (wire_date(date(1, 1, 1)), "EVENT_BEFORE_BIRTH"),
+        (Date(year=2026, month=3), "FIELD_INVALID"),
+        (Date(year=2026, month=2, day=30), "FIELD_INVALID"),
+    ],
+)
+def test_day_of_a_marriage_or_death_is_whole_past_and_after_birth(scene: Scene, day: Date, reason: str) -> None:
+    marriage = scene.registrar.marriage(scene.person(), scene.person())
+    marriage.marriage_date.CopyFrom(day)
+    death = scene.registrar.death(scene.person())
+    death.death_date.CopyFrom(day)
+    for call, request, field in (
+        (scene.registrar.stub.RecordMarriage, marriage, "marriage_date"),
+        (scene.registrar.stub.RegisterDeath, death, "death_date"),
+    ):
+        assert [violation.field for violation in scene.refuse(call, request, reason).violations] == [field]
+
+
+def test_events_of_today_and_of_long_ago_are_registered(scene: Scene) -> None:
+    first, second = scene.person(born=date(1940, 1, 1)), scene.person(born=Date(year=1941))
+    assert scene.registrar.marry(first, second, date(1960, 5, 5)).event_date == wire_date(date(1960, 5, 5))
+    act = scene.registrar.bury(scene.person(), TODAY)
+    assert next(iter(told_of(scene, act.act_id).values()))[2] == day_start(TODAY)
+
+
+def test_of_marriages_of_one_person_at_once_one_is_recorded(scene: Scene) -> None:
+    one, others = scene.person(), [scene.person() for _ in range(6)]
+    pairs = [(one, other) if number % 2 else (other, one) for number, other in enumerate(others)]
+    requests = [scene.registrar.marriage(*pair) for pair in pairs]
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda request: refusal_or(scene.registrar.stub.RecordMarriage, request), requests))
+    refusals = [answer.reason for answer in answers if isinstance(answer, Refusal)]
+    assert refusals == ["PERSON_MARRIED"] * 5
+    statuses = [scene.registrar.status(other).marital_status for other in others]
+    assert sorted(statuses) == [SINGLE] * 5 + [MARRIED]
+
+
+def test_two_couples_crosswise_at_once_end_without_a_deadlock(scene: Scene) -> None:
+    for _ in range(5):
+        first, second = scene.person(), scene.person()
+        requests = [scene.registrar.marriage(first, second), scene.registrar.marriage(second, first)]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda one: refusal_or(scene.registrar.stub.RecordMarriage, one), requests))
+        assert [one.reason for one in answers if isinstance(one, Refusal)] == ["PERSON_MARRIED"]
+
+
+def test_death_is_told_and_the_spouse_is_widowed(scene: Scene) -> None:
+    dead, spouse = scene.person(), scene.person()
+    scene.registrar.marry(dead, spouse, date(2020, 1, 1))
+    with scene.recording() as entries:
+        act = scene.registrar.bury(dead, date(2026, 6, 1))
+    scene.require_recorded(act, entries, "register_death", DEATH_GROUND, 1)
+    assert entries[0].method == f"{SERVICE}/RegisterDeath"
+    time, day = day_start(date(2026, 6, 1)), wire_date(date(2026, 6, 1))
+    death = DeathOrMissing(kind=1, date=day)  # type: ignore[arg-type]
+    assert told_of(scene, act.act_id) == {
+        dead.pin: (Person(death_or_missing=death), DEATH_GROUND, time),
+        spouse.pin: (Person(marital_status=WIDOWED), MARRIAGE_GROUND, time),
+    }
+    widow, departed = scene.registrar.status(spouse), scene.registrar.status(dead)
+    assert (widow.marital_status, widow.HasField("spouse"), widow.HasField("death")) == (WIDOWED, False, False)
+    assert (departed.marital_status, departed.HasField("spouse"), departed.death) == (MARRIED, False, death)
+    assert [one.kind for one in departed.acts] == [ActKind.ACT_KIND_MARRIAGE, ActKind.ACT_KIND_DEATH]
+    third = scene.person()
+    assert scene.registrar.marry(spouse, third, date(2026, 7, 1)).act_id
+    assert scene.registrar.status(spouse).spouse == named(third)
+
+
+def test_widowing_is_never_told_as_earlier_than_the_marriage(scene: Scene) -> None:
+    dead, spouse = scene.person(), scene.person()
+    scene.registrar.marry(dead, spouse, date(2026, 3, 8))
+    act = scene.registrar.bury(dead, date(2026, 2, 1))
+    told = told_of(scene, act.act_id)
+    assert told[dead.pin][2] == day_start(date(2026, 2, 1))
+    assert told[spouse.pin][2] == day_start(date(2026, 3, 8))
+
+
+def test_nobody_dies_twice(scene: Scene) -> None:
+    one = scene.person()
+    request = scene.registrar.death(one)
+    first = scene.registrar.stub.RegisterDeath(request)
+    assert scene.registrar.stub.RegisterDeath(request) == first
+    scene.refuse(scene.registrar.stub.RegisterDeath, scene.registrar.death(one), "PERSON_DECEASED")
+    request.death_date.day = 2
+    scene.refuse(scene.registrar.stub.RegisterDeath, request, "REQUEST_ID_REUSED")
+
+
+def test_both_spouses_dying_at_once_end_without_a_deadlock(scene: Scene) -> None:
+    for _ in range(5):
+        first, second = scene.person(), scene.person()
+        scene.registrar.marry(first, second)
+        requests = [scene.registrar.death(first), scene.registrar.death(second)]
+        with ThreadPoolExecutor(2) as pool:
+            answers = list(pool.map(lambda one: refusal_or(scene.registrar.stub.RegisterDeath, one), requests))
+        assert not [one for one in answers if isinstance(one, Refusal)]
+        assert sorted(scene.registrar.status(one).marital_status for one in (first, second)) == [MARRIED, WIDOWED]
+
+
+def test_read_is_recorded_and_told_before_it_is_answered(scene: Scene) -> None:
+    one = scene.person()
+    uses = len(scene.uses())
+    with scene.recording() as entries:
+        assert scene.registrar.status(one).outcome == Outcome.OUTCOME_DISCLOSED
+    assert [(entry.outcome, list(entry.paths), entry.method) for entry in entries] == [
+        (Outcome.OUTCOME_DISCLOSED, READ, f"{SERVICE}/GetCivilStatus")
+    ]
+    assert scene.uses()[uses:] == [(one.subject_id,)]
+
+
+def test_mismatch_is_an_answer_recorded_and_no_use(scene: Scene) -> None:
+    one = scene.person()
+    misnamed = Known(one.subject_id, one.pin, "Trần Văn Lạ", one.born)
+    stranger = Known(one.subject_id, "901090777778", one.name, one.born)
+    uses = len(scene.uses())
+    found: list[LogEntry] = []
+    for who in (misnamed, stranger):
+        with scene.recording() as entries:
+            answer = scene.registrar.status(who)
+        assert answer.outcome == Outcome.OUTCOME_NO_MATCH
+        assert answer == type(answer)(outcome=Outcome.OUTCOME_NO_MATCH)
+        found += entries
+    assert [entry.outcome for entry in found] == [Outcome.OUTCOME_NO_MATCH] * 2
+    assert [len(entry.subject.pseudonym) for entry in found] == [32, 0]
+    assert len(scene.uses()) == uses
+
+
+def test_request_id_of_another_method_means_nothing(scene: Scene) -> None:
+    first, second = scene.person(), scene.person()
+    request = scene.registrar.marriage(first, second)
+    scene.registrar.stub.RecordMarriage(request)
+    death = scene.registrar.death(scene.person())
+    death.request_id = request.request_id
+    assert scene.registrar.stub.RegisterDeath(death).act.act_id
+    other = RecordMarriageRequest()
+    other.CopyFrom(request)
+    other.request_id = new_id()
+    scene.refuse(scene.registrar.stub.RecordMarriage, other, "PERSON_MARRIED")

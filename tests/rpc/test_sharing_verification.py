@@ -1,0 +1,286 @@
+"""VerifyCitizen: verdicts on claims about a citizen whose identity matches, and never a value."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf.field_mask_pb2 import FieldMask
+from google.type.date_pb2 import Date
+
+from npd.common.v1 import person_pb2
+from npd.common.v1.lane_pb2 import LANE_NORMAL
+from npd.common.v1.person_pb2 import DeathOrMissing, Person, PersonName
+from npd.common.v1.place_pb2 import AdminPlace
+from npd.sharing.v1.lookup_pb2 import GetCitizenRequest
+from npd.sharing.v1.verification_pb2 import (
+    VERDICT_CONFIRMED,
+    VERDICT_CONTRADICTED,
+    VERDICT_DISPUTED,
+    VERDICT_NOT_GRANTED,
+    VERDICT_UNKNOWN,
+    Predicate,
+    VerifyCitizenRequest,
+    VerifyCitizenResponse,
+)
+from npd_client import Client, merkle
+from npd_client.errors import Refusal
+from npd_pki.identity import Kind
+from tests.mesh_fixture import Desk, Stage, today
+from tests.rpc.test_sharing_callers import (
+    APPLIED,
+    CHANGES,
+    CONTRIBUTE,
+    DISCLOSED,
+    LOOKUP,
+    NO_MATCH,
+    VERIFY,
+    Party,
+    Scene,
+    bare,
+    refusal_or,
+    require_no_value,
+    stated,
+)
+
+GRANTED = ["birth_date", "death_or_missing", "marital_status", "nationalities", "permanent_residence", "phone"]
+SINGLE, MARRIED = (
+    Person(marital_status=status) for status in (person_pb2.MARITAL_STATUS_SINGLE, person_pb2.MARITAL_STATUS_MARRIED)
+)
+
+
+@pytest.fixture(scope="module")
+def scene(stage: Stage, desk: Desk) -> Scene:
+    return Scene(stage, desk)
+
+
+@pytest.fixture(scope="module")
+def bank(scene: Scene) -> Party:
+    return scene.system("bank/core", {VERIFY: GRANTED, LOOKUP: ["sex"]})
+
+
+@pytest.fixture(scope="module")
+def registrar(scene: Scene) -> Party:
+    return scene.system("moj/local", {CONTRIBUTE: ["marital_status", "phone"]})
+
+
+def asks(
+    party: Party,
+    person: Person,
+    claimed: Person | None = None,
+    *paths: str,
+    predicates: Sequence[Predicate] = (),
+    name: str = "",
+) -> VerifyCitizenRequest:
+    return VerifyCitizenRequest(
+        access=party.access,
+        identity=stated(person, name),
+        claimed=claimed,
+        claimed_mask=FieldMask(paths=paths) if paths else None,
+        predicates=predicates,
+    )
+
+
+def verdicts(answer: VerifyCitizenResponse) -> dict[str, Any]:
+    return {one.path: one.verdict for one in answer.fields}
+
+
+def test_claims_get_verdicts_in_their_order_and_no_value_leaves(scene: Scene, bank: Party) -> None:
+    person = scene.citizen(marital_status=MARRIED.marital_status, phone="+84000000001", religion=None)
+    claimed = Person(marital_status=SINGLE.marital_status, phone="+84000000001", email="a@example.vn")
+    predicates = [Predicate(alive=True), Predicate(age_at_least=1), Predicate(has_nationality="ZZ")]
+    request = asks(bank, person, claimed, "phone", "marital_status", "email", predicates=predicates)
+    with scene.recording() as entries:
+        answer = bank.verification.VerifyCitizen(request)
+    assert answer.outcome == DISCLOSED
+    assert [(one.path, one.verdict) for one in answer.fields] == [
+        ("phone", VERDICT_CONFIRMED),
+        ("marital_status", VERDICT_CONTRADICTED),
+        ("email", VERDICT_NOT_GRANTED),
+    ]
+    assert list(answer.predicates)[:2] == [VERDICT_CONFIRMED, VERDICT_CONFIRMED]
+    assert answer.predicates[2] in (VERDICT_CONTRADICTED, VERDICT_UNKNOWN)
+    [entry] = entries
+    compared = ["birth_date", "death_or_missing", "marital_status", "nationalities", "phone"]
+    assert bare(entry) == bank.entry(VerifyCitizenRequest, DISCLOSED, VERIFY, *compared)
+    assert answer.receipt.leaf_hash == merkle.leaf_hash(entry.SerializeToString())
+    require_no_value(entry, person)
+
+
+def test_identity_that_does_not_match_gets_no_verdict(scene: Scene, bank: Party) -> None:
+    person = scene.citizen(phone="+84000000002")
+    request = asks(bank, person, Person(phone="+84000000002"), "phone", name="Someone Else")
+    with scene.recording() as entries:
+        answer = bank.verification.VerifyCitizen(request)
+    assert answer == VerifyCitizenResponse(outcome=NO_MATCH, receipt=answer.receipt)
+    assert [bare(entry) for entry in entries] == [bank.entry(VerifyCitizenRequest, NO_MATCH, VERIFY, "phone")]
+
+
+def test_nobody_has_the_pin_looks_the_same(scene: Scene, bank: Party) -> None:
+    request = asks(bank, scene.birth().person, Person(phone="+84"), "phone")
+    with scene.recording() as entries:
+        answer = bank.verification.VerifyCitizen(request)
+    assert answer == VerifyCitizenResponse(outcome=NO_MATCH, receipt=answer.receipt)
+    assert [entry.HasField("subject") for entry in entries] == [False]
+
+
+def test_field_that_is_not_granted_is_never_judged(scene: Scene, bank: Party, registrar: Party) -> None:
+    person = scene.citizen(email="a@example.vn")
+    predicates = [Predicate(alive=True)]
+    narrow = scene.system("bank/narrow", {VERIFY: ["phone"]})
+    with scene.recording() as entries:
+        answers = [
+            narrow.verification.VerifyCitizen(asks(narrow, person, claimed, "email", predicates=predicates))
+            for claimed in (Person(email="a@example.vn"), Person(email="b@example.vn"), Person())
+        ]
+    assert {one.verdict for answer in answers for one in answer.fields} == {VERDICT_NOT_GRANTED}
+    assert {verdict for answer in answers for verdict in answer.predicates} == {VERDICT_NOT_GRANTED}
+    assert [list(entry.paths) for entry in entries] == [[], [], []]
+
+
+def test_disputed_field_is_said_to_be_so_whatever_is_claimed(scene: Scene, bank: Party, registrar: Party) -> None:
+    person = scene.citizen(marital_status=None)
+    scene.civil_status.contribute(scene.news(person, MARRIED, "marital_status"))
+    scene.clock.go_on(timedelta(seconds=1))
+    assert [one.status for one in registrar.contribute(scene.news(person, SINGLE, "marital_status"))] == [APPLIED]
+    with scene.recording() as entries:
+        for claimed in (SINGLE, MARRIED, Person()):
+            answer = bank.verification.VerifyCitizen(asks(bank, person, claimed, "marital_status"))
+            assert verdicts(answer) == {"marital_status": VERDICT_DISPUTED}
+    assert [entry.outcome for entry in entries] == [DISCLOSED] * 3
+
+
+def test_claim_of_no_value_is_confirmed_when_a_source_said_so(scene: Scene, bank: Party, registrar: Party) -> None:
+    person = scene.citizen(phone=None)
+    request = asks(bank, person, Person(), "phone")
+    with scene.recording() as entries:
+        never = bank.verification.VerifyCitizen(request)
+        registrar.contribute(scene.news(person, Person(phone="+84000000003"), "phone"))
+        holds = bank.verification.VerifyCitizen(request)
+        scene.clock.go_on(timedelta(seconds=1))
+        registrar.contribute(scene.news(person, Person(), "phone"))
+        withdrawn = bank.verification.VerifyCitizen(request)
+    assert [verdicts(answer)["phone"] for answer in (never, holds, withdrawn)] == [
+        VERDICT_UNKNOWN,
+        VERDICT_CONTRADICTED,
+        VERDICT_CONFIRMED,
+    ]
+    assert len(entries) == 3
+
+
+def test_predicates_follow_the_record(scene: Scene, bank: Party) -> None:
+    place = AdminPlace(unit_code="01", unit_list_version="2025-07-01")
+    person = scene.citizen(
+        birth_date=Date(year=1990),
+        permanent_residence={"place": place},
+        nationalities=["VN"],
+        death_or_missing=DeathOrMissing(kind=person_pb2.DEATH_OR_MISSING_KIND_DECLARED_MISSING),
+    )
+    age = today().year - 1990
+    predicates = [
+        Predicate(age_at_least=age - 1),
+        Predicate(age_at_least=age + 2),
+        Predicate(alive=False),
+        Predicate(resides_in=place),
+        Predicate(resides_in=AdminPlace(unit_code="01", unit_list_version="2024-12-31")),
+        Predicate(has_nationality="VN"),
+        Predicate(has_nationality="FR"),
+    ]
+    with scene.recording() as entries:
+        answer = bank.verification.VerifyCitizen(asks(bank, person, predicates=predicates))
+    assert list(answer.predicates) == [
+        VERDICT_CONFIRMED,
+        VERDICT_CONTRADICTED,
+        VERDICT_CONFIRMED,
+        VERDICT_CONFIRMED,
+        VERDICT_UNKNOWN,
+        VERDICT_CONFIRMED,
+        VERDICT_CONTRADICTED,
+    ]
+    assert list(answer.fields) == []
+    assert len(entries) == 1
+
+
+def test_lookups_and_verifications_share_the_five_guesses_of_a_day(scene: Scene, bank: Party) -> None:
+    person = scene.citizen()
+    verify = asks(bank, person, Person(), "phone", name="Someone Else")
+    lookup: GetCitizenRequest = bank.asks(person, "sex", name="Someone Else")
+    calls = [(bank.verification.VerifyCitizen, verify), (bank.lookup.GetCitizen, lookup)] * 8
+    with scene.recording() as entries, ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda call: refusal_or(*call), calls))
+    assert sum(not isinstance(answer, Refusal) for answer in answers) == 5
+    assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"PIN_CLOSED_TODAY"}
+    assert sum(entry.outcome == NO_MATCH for entry in entries) == 5
+    scene.refuse(bank, bank.verification.VerifyCitizen, asks(bank, person, Person(), "phone"), "PIN_CLOSED_TODAY")
+
+
+def test_agreement_without_the_mode_verifies_nothing(scene: Scene) -> None:
+    reader = scene.system("bank/reader", {LOOKUP: ["phone"]})
+    request = asks(reader, scene.citizen(), Person(), "phone")
+    refusal = scene.refuse(reader, reader.verification.VerifyCitizen, request, "MODE_NOT_GRANTED")
+    assert (refusal.code, refusal.metadata["mode"]) == (grpc.StatusCode.PERMISSION_DENIED, "VERIFY")
+
+
+def test_client_verifies_and_acknowledges(scene: Scene, bank: Party) -> None:
+    """The client of a ministry, over the same wire."""
+    person = scene.citizen(phone="+84000000004", marital_status=None)
+    follower = scene.system("bank/client", {VERIFY: ["phone", "death_or_missing"], CHANGES: ["phone"]})
+    identity = (person.pin, person.full_name.full, person.birth_date)
+    directory = scene.stage.authority.tls(Kind.AGENCY, follower.name)
+    with scene.recording() as entries, Client(scene.sharing.address, directory) as client:
+        claimed = Person(phone="+84000000004")
+        answer = client.verify_citizen(follower.access, *identity, claimed, predicates=[Predicate(alive=True)])
+        nothing = client.verify_citizen(follower.access, *identity, fields=["phone"])
+        page = client.pull_changes(follower.access, page_size=1, lane=LANE_NORMAL)
+        change_id = next(one.change_id for one in client.pull_changes(follower.access, page_size=1000).changes)
+        said = client.acknowledge(
+            follower.access, applied=page.next_cursor, rejected={change_id: "CODE_UNKNOWN"}, lane=LANE_NORMAL
+        )
+    assert verdicts(answer) == {"phone": VERDICT_CONFIRMED}
+    assert list(answer.predicates) == [VERDICT_CONFIRMED]
+    assert verdicts(nothing) == {"phone": VERDICT_CONTRADICTED}
+    assert (said.received, said.applied, said.rejected_count) == (page.next_cursor, page.next_cursor, 1)
+    assert [entry.mode for entry in entries][:2] == [VERIFY, VERIFY]
+
+
+PLACE = {"unit_code": "01", "unit_list_version": "2025-07-01"}
+
+
+@pytest.mark.parametrize(
+    ("predicate", "field"),
+    [
+        (Predicate(), "predicates[0]"),
+        (Predicate(age_at_least=0), "predicates[0].age_at_least"),
+        (Predicate(age_at_least=151), "predicates[0].age_at_least"),
+        (Predicate(has_nationality="Việt Nam"), "predicates[0].has_nationality"),
+        (Predicate(resides_in=AdminPlace(unit_code="01")), "predicates[0].resides_in.unit_list_version"),
+        (Predicate(resides_in=AdminPlace(**{**PLACE, "unit_code": "7"})), "predicates[0].resides_in.unit_code"),
+        (Predicate(resides_in=AdminPlace(**PLACE, country_code="LA")), "predicates[0].resides_in.country_code"),
+    ],
+)
+def test_malformed_predicate_is_refused(scene: Scene, bank: Party, predicate: Predicate, field: str) -> None:
+    request = asks(bank, scene.citizen(), predicates=[predicate])
+    refusal = scene.refuse(bank, bank.verification.VerifyCitizen, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == [field]
+
+
+@pytest.mark.parametrize(
+    ("claimed", "paths", "count", "reason", "field"),
+    [
+        (Person(), (), 0, "FIELD_INVALID", "claimed_mask"),
+        (Person(), (), 21, "FIELD_INVALID", "predicates"),
+        (Person(), ("phone", "favourite_dish"), 0, "MASK_UNKNOWN_PATH", "claimed_mask"),
+        (Person(), ("permanent_residence.place",), 0, "MASK_UNKNOWN_PATH", "claimed_mask"),
+        (Person(birth_date=Date(year=1990, month=13)), ("birth_date",), 0, "FIELD_INVALID", "claimed.birth_date"),
+        (Person(full_name=PersonName(full=" ")), ("full_name",), 0, "FIELD_INVALID", "claimed.full_name.full"),
+        (Person(pin="12"), ("pin",), 0, "FIELD_INVALID", "claimed.pin"),
+    ],
+)
+def test_malformed_claims_are_refused(
+    scene: Scene, bank: Party, claimed: Person, paths: tuple[str, ...], count: int, reason: str, field: str
+) -> None:
+    request = asks(bank, scene.citizen(), claimed, *paths, predicates=[Predicate(alive=True)] * count)
+    refusal = scene.refuse(bank, bank.verification.VerifyCitizen, request, reason)
+    assert [violation.field for violation in refusal.violations] == [field]
