@@ -8,15 +8,9 @@ from services.identity.repository import Identity
 from services.mesh.core.following import FollowedChange
 from services.mesh.core.people import KnownPerson
 
-_WEIGHED = frozenset({"birth_date", "sex", "death_or_missing"})
-
 
 class Reactions:
-    """Applies a change inside the follower's transaction.
-
-    It reacts to each once. A restored feed tells all it has again, former values before those that corrected them:
-    whoever took a former value for news would give a person back the number that was taken from him.
-    """
+    """Applies a change inside the follower's transaction."""
 
     def __init__(self, numbers: NumberOperations, cards: CardOperations) -> None:
         self._numbers = numbers
@@ -26,9 +20,8 @@ class Reactions:
         """Know what the change tells of its person, and do what follows.
 
         1. What this room is said to have told and does not know, it adopts: history, or what a restored backup lacks.
-        2. Another's change is weighed once.
-        3. A death cancels the card; a death annulled gives none back, the person requests another.
-        4. A birth year or sex that was known before and differs now asks for another number.
+        2. A death cancels the card; a death annulled gives none back, the person requests another.
+        3. A birth year or sex that was known before and differs now asks for another number.
 
         Raises StateNotAllowed, InvalidField, NumberSpaceExhausted for what only an operator can cure.
         """
@@ -37,11 +30,9 @@ class Reactions:
             return
         before = tx.people.lock([change.subject_id]).get(change.subject_id)
         person = tx.people.note(change)
-        if _WEIGHED.isdisjoint(change.paths) or not tx.weighed.add(change.subject_id, change.change_id):  # (2)
-            return
-        if convert.is_death_told(change):  # (3)
+        if convert.is_death_told(change):  # (2)
             self._cards.cancel_of_deceased(tx, person.subject_id, change.causation)
-        if before is not None:  # (4)
+        if before is not None:  # (3)
             self._numbers.succeed_corrected(tx, before, person, change.causation)
 
     def _adopt(self, tx: Identity, person: KnownPerson, change: FollowedChange) -> None:

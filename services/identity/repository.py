@@ -20,7 +20,7 @@ from services.identity.domain import (
     SuccessionGround,
 )
 from services.identity.numbering import Space
-from services.identity.tables import CARDS, DOCUMENT_NUMBERS, NUMBERS, WEIGHED_CHANGES
+from services.identity.tables import CARDS, DOCUMENT_NUMBERS, NUMBERS
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.ring_unit import RingUnit
@@ -186,18 +186,6 @@ class Cards:
         return self._connection.execute(used).first() is not None
 
 
-class WeighedChanges:
-    """The changes that this room has reacted to, or found that it need not."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def add(self, subject_id: UUID, change_id: UUID) -> bool:
-        """Whether a change comes for the first time."""
-        row = insert(WEIGHED_CHANGES).values(subject_id=subject_id, change_id=change_id).on_conflict_do_nothing()
-        return self._connection.execute(row.returning(WEIGHED_CHANGES.c.change_id)).first() is not None
-
-
 class Identity(RingUnit):
     """What an operation of this room works with inside its transaction."""
 
@@ -205,7 +193,6 @@ class Identity(RingUnit):
         super().__init__(connection, log, ROOM_NAME)
         self.numbers = Numbers(connection)
         self.cards = Cards(connection)
-        self.weighed = WeighedChanges(connection)
 
 
 def _birth(number: Number) -> dict[str, Any]:

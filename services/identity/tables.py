@@ -44,13 +44,3 @@ DOCUMENT_NUMBERS = Table(
     Column("card_id", Uuid, nullable=False),
     info={"shard_key": ("document_number",)},
 )
-
-WEIGHED_CHANGES = Table(
-    "weighed_changes",
-    METADATA,
-    Column("subject_id", Uuid, primary_key=True),
-    Column(
-        "change_id", Uuid, primary_key=True, doc="a change of the feed to which this room has reacted, if it had to"
-    ),
-    info={"shard_key": ("subject_id",)},
-)

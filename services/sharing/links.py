@@ -79,7 +79,7 @@ class ChainLinks:
     def _acknowledgements(
         self, correlation_id: UUID, changes: Sequence[Change], fulfilments: Sequence[Fulfilment]
     ) -> Iterator[Act]:
-        seen = reach(self._policy(), legal_date(self._clock.now()))
+        seen = reach(self._policy(), legal_date(self._clock.now()), with_lapsed=True)
         paths = {change.change_id: frozenset(change.paths) for change in changes}
         for one in fulfilments:
             if not one.reason and not paths[one.change_id] & seen.get(one.follower, frozenset()):

@@ -71,6 +71,8 @@ def test_methods_are_printed_with_who_may_call_them(variables: Variables) -> Non
     assert "agency()" in row
     told = json.loads(run(variables, "check", "sharing", "--methods", "--json").output)
     assert told["methods"]["/npd.sharing.v1.LookupService/GetCitizen"] == "agency()"
+    for everywhere in ("RelayService/RetrySetAside", "ChainService/ListLinks"):
+        assert told["methods"][f"/npd.common.v1.{everywhere}"] == "operator()"
 
 
 def test_an_unknown_variable_is_refused(variables: Variables) -> None:

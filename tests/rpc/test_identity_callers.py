@@ -187,7 +187,8 @@ class IdentityScene:
     def apply(self, change: FollowedChange) -> None:
         """Let the room apply a change."""
         with self.database.transaction() as tx:
-            self._react(tx, change)
+            for new in tx.followed.new_of([change]):
+                self._react(tx, new)
 
     def die(self, subject_id: UUID, person: Person) -> FollowedChange:
         """Let the room learn of a death."""

@@ -82,7 +82,7 @@ class RingScene:
         def is_requested() -> bool:
             answer = refusal_or(self.cards.RequestCard, request)
             if isinstance(answer, Refusal):
-                assert answer.reason == "IDENTITY_MISMATCH", "the name is not known yet"
+                assert answer.reason == "PERSON_UNKNOWN", "the name is not known yet"
                 return False
             answers.append(answer)
             return True

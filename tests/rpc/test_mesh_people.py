@@ -9,7 +9,14 @@ import pytest
 from google.type.date_pb2 import Date
 from sqlalchemy import Engine
 
-from npd.common.v1.person_pb2 import DeathOrMissing, Person, PersonName, Sex
+from npd.common.v1.person_pb2 import (
+    DEATH_OR_MISSING_KIND_DEAD,
+    DEATH_OR_MISSING_KIND_DECLARED_MISSING,
+    DeathOrMissing,
+    Person,
+    PersonName,
+    Sex,
+)
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.chain import Causation
 from services.mesh.core.db import Database
@@ -96,11 +103,18 @@ def test_a_path_that_holds_no_value_any_more_is_not_known_any_more(people: Peopl
 
 def test_a_death_is_known_and_may_be_taken_back(people: People) -> None:
     people.note(change(WHOLE))
-    dead = Person(death_or_missing=DeathOrMissing())
+    dead = Person(death_or_missing=DeathOrMissing(kind=DEATH_OR_MISSING_KIND_DEAD))
     assert people.note(change(dead, "death_or_missing", pin=WHOLE.pin)).is_deceased
     assert reason(people, stated(), alive=True) == "PERSON_DECEASED"
     assert reason(people, stated()) == "", "an act about the dead is another thing"
     assert not people.note(change(Person(), "death_or_missing", pin=WHOLE.pin)).is_deceased
+    assert reason(people, stated(), alive=True) == ""
+
+
+def test_who_is_missing_is_not_dead(people: People) -> None:
+    people.note(change(WHOLE))
+    missing = Person(death_or_missing=DeathOrMissing(kind=DEATH_OR_MISSING_KIND_DECLARED_MISSING))
+    assert not people.note(change(missing, "death_or_missing", pin=WHOLE.pin)).is_deceased
     assert reason(people, stated(), alive=True) == ""
 
 
@@ -119,7 +133,7 @@ def test_somebody_is_known_by_his_number_before_anything_else_is(people: People)
     noted = people.note(change(Person(), "sex", pin="001190000001"))
     assert (noted.pin, noted.name.full, noted.birth_date) == ("001190000001", "", PartialDate(0))
     assert people.match(stated()) is None
-    assert reason(people, stated(name="")) == "IDENTITY_MISMATCH", "an unknown birth date matches none"
+    assert reason(people, stated()) == "PERSON_UNKNOWN", "the rest of him is on its way"
 
 
 def test_a_former_number_still_finds_him(people: People) -> None:

@@ -1,5 +1,6 @@
 """The directory's figures: what rooms hand on, who contributed, and how far followers are behind."""
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -104,6 +105,22 @@ def test_figures_of_one_kind_leave_the_others_as_they_are(registry: Running) -> 
     room = connections(registry)["identity"]
     assert (room.backlog_count, room.set_aside_count, room.unapplied_count, room.rejected_count) == (4, 1, 6, 5)
     assert room.HasField("last_contribution_time")
+
+
+def test_reports_that_tell_of_each_other_never_wait_in_a_circle(registry: Running) -> None:
+    names = ["civil_status", "identity", "residence"]
+
+    def tell(order: list[str]) -> None:
+        told = directory_pb2.ReportContactsRequest()
+        for name in order:
+            told.activities.add(name=name).contribution_time.GetCurrentTime()
+            told.lags.add(name=name, unapplied_count=len(order))
+        for _ in range(20):
+            report(registry, "sharing", told)
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(tell, [names, names[::-1], names[1:] + names[:1], names[:1]]))
+    assert {connections(registry)[name].unapplied_count for name in names} <= {1, 3}
 
 
 @pytest.mark.parametrize(

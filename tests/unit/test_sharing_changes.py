@@ -1,20 +1,23 @@
 """Cursors of the feed, and changes as a follower gets them."""
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from npd.common.v1 import person_pb2
+from npd.common.v1 import lane_pb2, person_pb2
 from npd.sharing.v1 import change_pb2
 from services.mesh.core.chain import Causation
+from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField
 from services.mesh.core.evidence.entry import Receipt
-from services.mesh.core.rights import Lane
+from services.mesh.core.rights import Agreement, FieldDefinition, Lane, Mode, Policy, Purpose, State
 from services.sharing.changes import convert
 from services.sharing.changes.domain import (
+    ALL_LANES,
     Change,
     Cursor,
     CursorOutdated,
@@ -22,6 +25,8 @@ from services.sharing.changes.domain import (
     Delivered,
     Delivery,
     Feed,
+    Marks,
+    reach,
 )
 
 FEED = Feed(incarnation=2, oldest=100, head=200)
@@ -110,7 +115,65 @@ def test_a_change_shows_the_granted_paths_alone() -> None:
     assert change.record_time.ToDatetime(UTC) == change.event_time.ToDatetime(UTC) == AT
 
 
-def test_the_internal_id_of_the_subject_never_leaves() -> None:
+def test_a_change_names_its_lane_and_its_chain() -> None:
+    [change] = convert.page_to_wire(delivery(delivered("sex"))).changes
+    assert change.lane == lane_pb2.LANE_VITAL
+    assert change.causation.correlation_id == str(CAUSATION.correlation_id)
+    assert change.causation.causation_id == str(CAUSATION.causation_id)
+
+
+def test_lanes_are_those_of_the_contract() -> None:
+    numbers = {f"LANE_{lane.name}": lane.value for lane in Lane}
+    assert numbers == {name: number for name, number in lane_pb2.Lane.items() if number != ALL_LANES}
+
+
+def test_a_room_is_told_the_internal_id_of_the_subject() -> None:
+    [change] = convert.news_to_wire(replace(delivery(delivered("sex")), names_subjects=True)).changes
+    assert change.subject_id == str(UUID(int=1))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 100)), max_size=20))
+def test_marks_never_go_back_and_received_is_never_behind_applied(said: list[tuple[int, int]]) -> None:
+    marks = Marks("tax/core", None, 1)
+    for received, applied in said:
+        moved = marks.moved_to(received, applied)
+        assert moved.received >= max(marks.received, moved.applied)
+        assert moved.applied == max(marks.applied, applied)
+        assert moved.moved_to(received, applied) == moved, "a repeat moves nothing"
+        marks = moved
+
+
+def agreed(mode: Mode, *, end: date, state: State = State.ACTIVE) -> Agreement:
+    return Agreement(
+        "a", "tax", "core", "P", "L", {mode: frozenset({"phone", "sex"})}, Validity(date(2026, 1, 1), end), state, ""
+    )
+
+
+@pytest.mark.parametrize(
+    ("agreement", "current", "with_lapsed"),
+    [
+        (agreed(Mode.CHANGES, end=date(2026, 12, 31)), {"phone"}, {"phone"}),
+        (agreed(Mode.CHANGES, end=date(2026, 12, 31), state=State.SUSPENDED), {"phone"}, {"phone"}),
+        (agreed(Mode.CHANGES, end=date(2026, 1, 31)), set(), {"phone"}),
+        (agreed(Mode.LOOKUP, end=date(2026, 12, 31)), set(), set()),
+    ],
+)
+def test_a_follower_reaches_what_its_agreements_and_purposes_give(
+    agreement: Agreement, current: set[str], with_lapsed: set[str]
+) -> None:
+    forever = Validity(date(2020, 1, 1))
+    policy = Policy(
+        agreements={"a": agreement},
+        purposes={"P": Purpose("P", "", "", frozenset({"phone"}), forever)},
+        fields={"pin": FieldDefinition("pin", "", False, (), forever, followers=frozenset({"residence"}))},
+    )
+    found = reach(policy, AT.date())
+    assert (found["residence"], found.get("tax/core", frozenset())) == ({"pin"}, current)
+    assert reach(policy, AT.date(), with_lapsed=True)["tax/core"] == with_lapsed
+
+
+def test_the_internal_id_of_the_subject_never_leaves_for_an_agency() -> None:
     page = convert.page_to_wire(delivery(delivered("sex"))).SerializeToString()
     assert UUID(int=1).bytes not in page
     assert str(UUID(int=1)).encode() not in page

@@ -12,7 +12,7 @@ from services.mesh.core.chain import Causation
 from services.mesh.core.errors import MeshError
 from services.mesh.core.outbox import Fate, SetAside
 from services.mesh.core.stored import from_stored, to_stored
-from services.mesh.core.tables import CHANGES_SET_ASIDE, FEED_CURSOR
+from services.mesh.core.tables import CHANGES_SET_ASIDE, CHANGES_TAKEN, FEED_CURSOR
 
 FEED = "sharing"
 
@@ -69,6 +69,19 @@ class Followed:
         values = {"incarnation": cursor.incarnation, "position": cursor.position}
         self._connection.execute(FEED_CURSOR.update().where(FEED_CURSOR.c.feed == FEED).values(values))
 
+    def new_of(self, changes: Sequence[FollowedChange]) -> list[FollowedChange]:
+        """Those of the changes that come for the first time; from now on they are taken.
+
+        A restored feed tells all it has again, former values before those that corrected them: who took a former value
+        for news would, say, take a number away again.
+        """
+        rows = [{"change_id": change.change_id} for change in changes]
+        if not rows:
+            return []
+        first = insert(CHANGES_TAKEN).values(rows).on_conflict_do_nothing().returning(CHANGES_TAKEN.c.change_id)
+        new = set(self._connection.execute(first).scalars())
+        return [change for change in changes if change.change_id in new]
+
     def waiting_subjects(self, subject_ids: Sequence[UUID]) -> set[UUID]:
         """Those of the subjects of whom an earlier change is set aside: what follows must wait behind it."""
         wanted = select(CHANGES_SET_ASIDE.c.subject_id).where(CHANGES_SET_ASIDE.c.subject_id.in_(list(subject_ids)))
@@ -86,7 +99,7 @@ class Followed:
             record_time=change.record_time,
             attempts=1 if fate else 0,
         )
-        self._connection.execute(row.on_conflict_do_nothing())  # a restored feed tells it again
+        self._connection.execute(row)
 
     def next_due(self) -> list[FollowedChange]:
         """The first waiting change of each subject, if a command, or the end of what it waited behind, makes it due."""

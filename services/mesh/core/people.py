@@ -20,6 +20,8 @@ from services.mesh.core.tables import PEOPLE, PEOPLE_PINS
 FOLLOWED = frozenset({"pin", "full_name", "birth_date", "sex", "death_or_missing"})
 """The paths of the feed from which people are known."""
 
+_DECEASED = {person_pb2.DEATH_OR_MISSING_KIND_DEAD, person_pb2.DEATH_OR_MISSING_KIND_DECLARED_DEAD}
+
 
 @dataclass(frozen=True, slots=True)
 class Name:
@@ -64,10 +66,10 @@ class People:
     def require(self, *stated: StatedIdentity) -> list[KnownPerson]:
         """The persons stated, in their order, locked until the transaction ends, for an act.
 
-        Raises PersonUnknown, IdentityMismatch.
+        Raises PersonUnknown, also for one of whom only the number has come yet, IdentityMismatch.
         """
         found = [self.find(one.pin) for one in stated]
-        ids = [person.subject_id for person in found if person is not None]
+        ids = [person.subject_id for person in found if person is not None and person.name.full]
         if len(ids) < len(stated):
             raise PersonUnknown()
         locked = self.lock(ids)
@@ -134,7 +136,7 @@ def _noted(known: KnownPerson, change: FollowedChange) -> KnownPerson:
         name=Name(name.family, name.middle, name.given, name.full) if "full_name" in paths else known.name,
         birth_date=PartialDate(birth.year, birth.month, birth.day) if "birth_date" in paths else known.birth_date,
         sex=int(told.sex) if "sex" in paths else known.sex,
-        is_deceased=told.HasField("death_or_missing") if "death_or_missing" in paths else known.is_deceased,
+        is_deceased=told.death_or_missing.kind in _DECEASED if "death_or_missing" in paths else known.is_deceased,
     )
 
 

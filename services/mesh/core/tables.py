@@ -112,6 +112,13 @@ FEED_CURSOR = Table(
     info={"shard_key": ("feed",)},
 )
 
+CHANGES_TAKEN = Table(
+    "changes_taken",
+    METADATA,
+    Column("change_id", Uuid, primary_key=True, doc="a change of the feed that was applied or set aside"),
+    info={"shard_key": ("change_id",)},
+)
+
 CHANGES_SET_ASIDE = Table(
     "changes_set_aside",
     METADATA,

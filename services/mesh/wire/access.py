@@ -51,7 +51,7 @@ def stated_access(request: Message) -> Access | None:
     if not isinstance(wire, access_pb2.AccessContext):
         return None
     try:
-        return access_from_wire(wire)
+        return _access(wire)
     except InvalidField:
         return None
 

@@ -55,7 +55,8 @@ class Feed:
         except grpc.RpcError as error:
             refusal = refusal_of(error)
             if refusal.reason == "CURSOR_OUTDATED":
-                log.warning("the feed was restored; following it again", **refusal.metadata)
+                if cursor.incarnation:
+                    log.warning("the feed was restored; following it again", **refusal.metadata)
                 yield [], Cursor(int(refusal.metadata["incarnation"]), int(refusal.metadata["position"]))
             elif refusal.code is not grpc.StatusCode.CANCELLED:
                 raise PeerUnavailable(FEED) from error
@@ -125,7 +126,7 @@ class Follower(Generic[Unit]):
     def _take(self, changes: Sequence[FollowedChange], reached: Cursor) -> None:
         """Apply a page.
 
-        1. No other replica applies at the same time; what one has applied already is passed over.
+        1. No other replica applies at the same time; what was taken before, by it or before a restore, is passed over.
         2. The changes are applied together. If one is refused, all of it is undone, and each is applied by itself: then
            only what that one did is undone.
         3. The cursor moves with them.
@@ -135,8 +136,7 @@ class Follower(Generic[Unit]):
         rejected: list[tuple[UUID, str]] = []
         with self._mutex, self._database.transaction() as unit:
             before = unit.followed.lock_cursor()  # (1)
-            if before.incarnation == reached.incarnation:
-                changes = [change for change in changes if change.position > before.position]
+            changes = unit.followed.new_of(changes)
             waiting = unit.followed.waiting_subjects([change.subject_id for change in changes])
             if waiting or not self._apply(unit, changes).is_delivered:  # (2)
                 rejected = self._apply_each(unit, changes, waiting)

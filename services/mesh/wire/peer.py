@@ -42,6 +42,8 @@ def call_peer(peer: str, call: Callable[..., Any], request: object) -> Any:
     """Call another room. Raises PeerUnavailable if it takes no calls of ours now, PeerRefused if it refuses this."""
     try:
         return call(request, timeout=_TIMEOUT)
+    except ValueError as error:  # the channel is closed: this room is stopping
+        raise PeerUnavailable(peer) from error
     except grpc.RpcError as error:
         refusal = refusal_of(error)
         if refusal.code in _NOT_THE_MESSAGE and refusal.reason != "NUMBER_SPACE_EXHAUSTED":

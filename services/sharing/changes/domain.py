@@ -174,15 +174,17 @@ def lane_number(lane: Lane | None) -> int:
     return ALL_LANES if lane is None else lane.value
 
 
-def reach(policy: Policy, day: date) -> dict[str, frozenset[str]]:
-    """The paths whose changes each follower may ever see: a room those that the catalogue names it for, a system those
-    that any agreement grants it in mode CHANGES, whatever that agreement's state is.
+def reach(policy: Policy, day: date, *, with_lapsed: bool = False) -> dict[str, frozenset[str]]:
+    """The paths whose changes each follower may see: a room those that the catalogue names it for, a system those that an
+    agreement grants it in mode CHANGES, also one that is suspended; `with_lapsed`, also one whose last day has passed.
     """
     found: dict[str, frozenset[str]] = {}
     rooms = {room for definition in policy.fields.values() for room in definition.followers}
     for room in rooms:
         found[room] = policy.followed_by(room, day)
     for agreement in policy.agreements.values():
+        if not with_lapsed and not agreement.validity.covers(day):
+            continue
         purpose = policy.purposes.get(agreement.purpose)
         granted = agreement.grants.get(Mode.CHANGES, frozenset()) & (purpose.paths if purpose else frozenset())
         name = f"{agreement.agency_id}/{agreement.system_id}"

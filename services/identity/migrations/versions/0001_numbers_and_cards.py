@@ -1,4 +1,4 @@
-"""Numbers, cards, and the changes that were weighed."""
+"""Numbers and cards."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -40,9 +40,4 @@ def upgrade() -> None:
         "document_numbers",
         sa.Column("document_number", sa.Text, primary_key=True),
         sa.Column("card_id", sa.Uuid, nullable=False),
-    )
-    op.create_table(
-        "weighed_changes",
-        sa.Column("subject_id", sa.Uuid, primary_key=True),
-        sa.Column("change_id", sa.Uuid, primary_key=True),
     )

@@ -36,6 +36,7 @@ def upgrade() -> None:
         sa.Column("incarnation", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
     )
+    op.create_table("changes_taken", sa.Column("change_id", sa.Uuid, primary_key=True))
     op.create_table(
         "changes_set_aside",
         sa.Column("subject_id", sa.Uuid, primary_key=True),
