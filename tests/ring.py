@@ -140,7 +140,7 @@ class Ring:
         human.is_dead, human.address, human.card = True, "", ""
         if human.spouse is not None:
             human.spouse.marital_status = person_pb2.MARITAL_STATUS_WIDOWED
-            human.spouse.spouse = None
+            human.spouse.spouse = human.spouse = None  # the marriage is in force no more; he died a married man
 
     def correct(self, human: Human) -> None:
         """The birth year was one too late: another number is due, and so is another card."""

@@ -11,6 +11,7 @@ import pytest
 
 from npd.common.v1 import person_pb2
 from npd.common.v1.access_pb2 import AccessContext
+from npd.common.v1.chain_pb2 import Causation
 from npd.common.v1.lane_pb2 import LANE_NORMAL, LANE_VITAL
 from npd.common.v1.person_pb2 import DeathOrMissing, Person
 from npd.sharing.v1.change_pb2 import (
@@ -23,7 +24,11 @@ from npd.sharing.v1.change_pb2 import (
     WatchChangesRequest,
 )
 from npd_client.errors import Refusal
+from npd_pki.identity import Kind
+from services.mesh.core.following import Cursor as Place
+from services.mesh.core.following import FollowedChange
 from services.mesh.core.rights import Lane
+from services.mesh.wire.follower import Feed
 from services.sharing.flow import FlowReport
 from services.sharing.unit import Sharing
 from tests.mesh_fixture import Desk, Stage, new_id, wait_until
@@ -158,6 +163,30 @@ def test_agency_must_name_its_ground(scene: Scene, tax: Party, method: str) -> N
     }[method]
     refusal = scene.refuse(tax, getattr(tax.changes, method), request, "FIELD_REQUIRED")
     assert [violation.field for violation in refusal.violations] == ["access"]
+
+
+def test_feed_of_the_mesh_reads_what_is_served_and_acknowledges_it(scene: Scene) -> None:
+    """The client that every room of the ring follows with."""
+    feed = Feed(scene.sharing.channel(Kind.MESH, "identity"))
+    [(nothing, resume)] = list(feed.watch(Place(0, 0)))
+    start = now(scene)
+    assert (nothing, resume) == ([], Place(start.incarnation, 0)), "a room that begins is told where"
+    cause = Causation(correlation_id=new_id(), causation_id=new_id())
+    person = scene.citizen(marital_status=None)
+    scene.identity.contribute(scene.news(person, Person(full_name={"full": "Lê An"}), "full_name", causation=cause))
+    changes: list[FollowedChange] = []
+    for page, _ in feed.watch(Place(start.incarnation, start.position)):
+        changes += page
+        if len(changes) == 2:
+            break
+    assert [change.pin for change in changes] == [person.pin] * 2
+    assert str(changes[1].causation.correlation_id) == cause.correlation_id
+    assert changes[1].causation.causation_id == changes[1].change_id, "what follows is caused by the change"
+    reached = Place(start.incarnation, changes[1].position)
+    feed.acknowledge(reached, [(changes[1].change_id, "WAITS_BEHIND_ANOTHER")], ())
+    feed.acknowledge(reached, (), [changes[1].change_id])
+    applied = "SELECT applied FROM followers WHERE follower = 'identity' AND lane = 0"
+    assert scene.rows(applied) == [(reached.position,)]
 
 
 # Lanes
@@ -414,6 +443,14 @@ def test_lag_of_a_follower_is_that_of_its_worst_lane(scene: Scene) -> None:
     acknowledge(system, lane=LANE_NORMAL, applied=start)
     [lag] = [one for one in report_of(scene).flow().lags if one.name == system.name]
     assert lag.unapplied_count == 1
+
+
+def test_follower_whose_right_has_lapsed_is_behind_with_nothing(scene: Scene) -> None:
+    scene.citizen()
+    now(scene)
+    scene.rows("INSERT INTO followers VALUES ('gone/core', 0, 1, 0, 0, now()), ('gone/core', 1, 1, 0, 0, now())")
+    [lag] = [one for one in report_of(scene).flow().lags if one.name == "gone/core"]
+    assert (lag.unapplied_count, lag.oldest_time) == (0, None)
 
 
 def test_activity_is_told_of_sources_that_told_something_of_late(scene: Scene) -> None:

@@ -175,8 +175,10 @@ def lane_number(lane: Lane | None) -> int:
 
 
 def reach(policy: Policy, day: date, *, with_lapsed: bool = False) -> dict[str, frozenset[str]]:
-    """The paths whose changes each follower may see: a room those that the catalogue names it for, a system those that an
-    agreement grants it in mode CHANGES, also one that is suspended; `with_lapsed`, also one whose last day has passed.
+    """The paths whose changes each follower may see.
+
+    A room sees those that the catalogue names it for, a system those that an agreement grants it in mode CHANGES, also a
+    suspended one; `with_lapsed`, also one that is not in force on the day.
     """
     found: dict[str, frozenset[str]] = {}
     rooms = {room for definition in policy.fields.values() for room in definition.followers}
