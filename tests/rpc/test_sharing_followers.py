@@ -173,7 +173,9 @@ def test_feed_of_the_mesh_reads_what_is_served_and_acknowledges_it(scene: Scene)
     assert (nothing, resume) == ([], Place(start.incarnation, 0)), "a room that begins is told where"
     cause = Causation(correlation_id=new_id(), causation_id=new_id())
     person = scene.citizen(marital_status=None)
-    scene.identity.contribute(scene.news(person, Person(full_name={"full": "Lê An"}), "full_name", causation=cause))
+    scene.identity.contribute(
+        scene.news(person, Person(full_name=person_pb2.PersonName(full="Lê An")), "full_name", causation=cause)
+    )
     changes: list[FollowedChange] = []
     for page, _ in feed.watch(Place(start.incarnation, start.position)):
         changes += page

@@ -337,9 +337,7 @@ def test_every_predicate_has_an_option(run: Run) -> None:
 def test_impossible_claim_is_a_usage_error_that_does_not_repeat_the_value(run: Run, claim: str) -> None:
     result = run("verify", "-d", ".", *GROUND, *IDENTITY, "--claim", claim, answer=VERDICTS)
     assert (result.exit_code, FakeClient.called) == (2, ())
-    assert claim.partition("=")[2] not in result.output.replace("A_POSITIVE", "").replace("B_POSITIVE", "").replace(
-        "O_POSITIVE", ""
-    )
+    assert f"={claim.partition('=')[2]}" not in result.output
 
 
 def test_a_place_without_its_list_is_a_usage_error(run: Run) -> None:

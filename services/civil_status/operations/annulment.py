@@ -122,7 +122,11 @@ class AnnulmentOperations:
         facts = Facts(marital_status=married.marital, spouses=(Relative(person.name, person.pin),))
         yield office.told(spouse.subject_id, spouse.pin, facts, MARRIAGE_PATHS, act.time)
         later = standing_death(tx, spouse.subject_id)
-        if later is not None:  # (3)
+        if later is None:
+            tx.statuses.put(replace(mine, told_time=act.time))
+            again = Facts(spouses=(Relative(spouse.name, spouse.pin),))
+            yield office.told(person.subject_id, person.pin, again, ("spouses",), act.time)
+        else:  # (3)
             widowed = replace(
                 mine, marital=MaritalStatus.WIDOWED, spouse_id=None, act_id=later.act_id, told_time=act.time
             )

@@ -35,7 +35,7 @@ class DeathOperations:
         self._office = office
 
     def register_death(self, caller: Caller, access: Access, death: DeathFacts, key: AnswerKey) -> RegisteredAct:
-        """Register a death; a marriage in force ends by it, and the spouse is widowed. The dead's own status stays.
+        """Register a death; a marriage in force ends by it: the spouse is widowed, the dead person died married.
 
         Raises what `Policy.authorise` raises, PersonUnknown, IdentityMismatch, PersonDeceased, EventInFuture,
         EventBeforeBirth, RequestIdReused, Overloaded.
@@ -55,11 +55,15 @@ class DeathOperations:
             time = event_time(death.day, status.death_told_time)
             told = [office.told(person.subject_id, person.pin, Facts(death_date=death.day), DEATH_PATHS, time)]
             tx.people.put(replace(person, is_deceased=True))
-            tx.statuses.put(replace(status, death_told_time=time))
+            status = replace(status, death_told_time=time)
             ended = Death(act.act_id, person.subject_id)
             if spouse is not None:
                 ended = replace(ended, spouse_id=spouse.subject_id, marriage_id=spouse.act_id)
+                ended_time = event_time(death.day, status.told_time)
+                status = replace(status, told_time=ended_time)
+                told.append(office.told(person.subject_id, person.pin, Facts(), ("spouses",), ended_time))
                 told.append(self._widow(tx, spouse, act, event_time(death.day, spouse.told_time)))
+            tx.statuses.put(status)
             tx.unions.add_death(ended)
             registered = RegisteredAct(act.act_id, ActKind.DEATH, death.day, act.time, death.entry_number)
             return answer.give(office.register(tx, filing, act, registered, [person.subject_id], told))

@@ -137,6 +137,7 @@ class Follower(Generic[Unit]):
         with self._mutex, self._database.transaction() as unit:
             before = unit.followed.lock_cursor()  # (1)
             changes = unit.followed.new_of(changes)
+            unit.people.lock([change.subject_id for change in changes])  # in the one order in which acts lock too
             waiting = unit.followed.waiting_subjects([change.subject_id for change in changes])
             if waiting or not self._apply(unit, changes).is_delivered:  # (2)
                 rejected = self._apply_each(unit, changes, waiting)

@@ -177,8 +177,8 @@ def lane_number(lane: Lane | None) -> int:
 def reach(policy: Policy, day: date, *, with_lapsed: bool = False) -> dict[str, frozenset[str]]:
     """The paths whose changes each follower may see.
 
-    A room sees those that the catalogue names it for, a system those that an agreement grants it in mode CHANGES, also a
-    suspended one; `with_lapsed`, also one that is not in force on the day.
+    A room sees those that the catalogue names it for, a system those that an agreement grants it in mode CHANGES, be it
+    suspended; `with_lapsed`, also if it is not in force on the day.
     """
     found: dict[str, frozenset[str]] = {}
     rooms = {room for definition in policy.fields.values() for room in definition.followers}

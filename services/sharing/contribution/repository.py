@@ -111,6 +111,8 @@ def _row(source: str, access: Access | None, item: Item, subject_id: UUID | None
 
 
 def _taken(row: Row[Any]) -> TakenItem:
-    access = Access(row.agreement_id, row.case_reference, row.officer_id, row.origin) if row.agreement_id else None
+    access = (
+        Access(row.agreement_id, row.case_reference, row.officer_id, row.origin or "") if row.agreement_id else None
+    )
     causation = Causation(row.correlation_id, row.causation_id)
     return TakenItem(row.source, row.event_id, causation, access, row.record_time, row.subject_id is None)
