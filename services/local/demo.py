@@ -26,13 +26,13 @@ from npd.sharing.v1.verification_pb2 import VERDICT_CONFIRMED, Predicate, Verdic
 from npd_client import receipts
 from npd_client.errors import Refusal
 from npd_client.merkle import EvidenceInvalid
-from services.local import views
+from services.local import citizens, views
 from services.local.cast import Cast
 from services.local.credentials import read_certificate
 from services.local.life import Life
 from services.local.mesh import LocalMesh
 from services.local.sample import MEDICAL, SYSTEMS, TAX
-from services.local.sandbox import Sandbox, a_citizen, stated
+from services.local.sandbox import Sandbox, Stated, a_citizen, stated
 from services.local.story import Story, Unexpected, expect, expect_refusal, until
 from services.local.watching import Cut, Watch
 
@@ -41,6 +41,7 @@ CITIZENS = 1000
 _FIELDS = ("full_name", "permanent_residence", "marital_status")
 _CUT_SECONDS = 5.0
 _CHANGE_SECONDS = 10.0
+_KNOWN_SECONDS = 60.0
 
 
 class Demo:
@@ -121,6 +122,11 @@ class Demo:
             f"{contributed.count:,} citizens in {contributed.seconds:.2f} s, {contributed.rate:,.0f} a second, each an "
             f"item of some {len(self._person.person.ListFields())} fields with a result of its own"
         )
+        began, last = time.monotonic(), stated(citizens.population(CITIZENS).citizen(CITIZENS - 1))
+        with self._story.busy("the source rooms learn of them"):
+            until("the source rooms to know the last", lambda: self._rooms_know(last), seconds=_KNOWN_SECONDS)
+        seconds = time.monotonic() - began
+        self._story.say(f"{seconds:.1f} s later identity, residence and civil_status know them all, by the feed")
 
     def _look_up(self) -> None:
         tax, citizen = self._cast.tax, self._citizen
@@ -300,6 +306,15 @@ class Demo:
 
     def _look_up_again(self) -> object:
         return self._cast.tax.look_up(self._citizen, ("full_name",), case="HS-2026/18").outcome
+
+    def _rooms_know(self, citizen: Stated) -> bool | None:
+        cast, case = self._cast, "CN-0"
+        answers = (
+            cast.identity_office.cards(citizen, case=case).outcome,
+            cast.residence_office.residence(citizen, case=case).outcome,
+            cast.registrar.civil_status(citizen, case=case).outcome,
+        )
+        return set(answers) == {OUTCOME_DISCLOSED} or None
 
     def _is_served(self) -> bool | None:
         try:

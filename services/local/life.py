@@ -29,16 +29,16 @@ T = TypeVar("T")
 
 _SECONDS: Final = 10.0
 _ADDRESS: Final = "Số 12 đường Lê Lợi"
-_ALL_FIELDS: Final = tuple(field.name for field in Person.DESCRIPTOR.fields)
+_LOOKED_AT: Final = ("pin", "children", "permanent_residence", "id_cards")
 _OF_A_DEATH: Final = frozenset({"residence.close_residence", "residence.vacate_head", "identity.cancel_card"})
 
 
 class Life:
-    """What happens to some people of the record. `parent` has a child, another citizen moves, and dies."""
+    """What happens to some people of the record. `parent` has a child, another citizen moves with a third, and dies."""
 
     def __init__(self, mesh: LocalMesh, story: Story, cast: Cast, parent: SyntheticCitizen) -> None:
         self._mesh, self._story, self._cast = mesh, story, cast
-        self._parent, self._mover = parent, stated(a_citizen(500))
+        self._parent, self._mover, self._other = parent, stated(a_citizen(500)), stated(a_citizen(700))
         self._child = Stated("", "", "")
 
     def birth(self) -> None:
@@ -71,19 +71,23 @@ class Life:
         self._story.say("the parent's record names the child")
 
     def move(self, watch: Watch) -> None:
-        """A citizen founds a household at a new address; tax, which watches, applies it."""
+        """A citizen founds a household at a new address, another joins it; tax, which watches, applies it."""
         address = Address(place=a_commune(), detail_text=_ADDRESS)
         office, tax = self._cast.residence_office, self._cast.tax
         began = time.monotonic()
-        self._registered(
+        founded = self._registered(
             lambda: office.register_permanent(self._mover, address, _today(), case="CT-1", household=Joining())
         )
+        relation = CodedValue(code="9", list_version="provisional")
+        joining = Joining(household_id=founded.residence.household_id, relation_to_head=relation)
+        office.register_permanent(self._other, address, _today(), case="CT-2", household=joining)
         received = watch.wait_change(lambda change: change.pin == self._mover.pin, _SECONDS)
         change = received.change
         expect("the changed fields that tax sees", list(change.changed_paths), ["permanent_residence"])
         expect("the new address", change.citizen.permanent_residence.detail_text, _ADDRESS)
         expect("who told it", change.source, "residence")
         self._story.say(f"the new address arrived {(received.instant - began) * 1000:.0f} ms after it was sent in")
+        watch.wait_change(lambda change: change.pin == self._other.pin, _SECONDS)
         tax.client.acknowledge(tax.ground("DONG-BO", "sync"), applied=watch.cursor)
         until("the directory to say that tax has applied it", self._tax_has_applied, seconds=_SECONDS)
         self._story.say("tax acknowledged it as APPLIED, and the directory shows nothing that it has yet to apply")
@@ -137,8 +141,8 @@ class Life:
         return until("the room to know the person", attempt, seconds=_SECONDS)
 
     def _record_of(self, citizen: Stated) -> Person | None:
-        """The citizen's record as he sees it through the portal; None while nobody matches."""
-        answer = self._cast.portal.look_up(citizen, _ALL_FIELDS, case="CN-3")
+        """Of the citizen's record, what a story tells of; None while nobody matches."""
+        answer = self._cast.portal.look_up(citizen, _LOOKED_AT, case="CN-3")
         return answer.citizen if answer.outcome == OUTCOME_DISCLOSED else None
 
     def _parent_names_child(self) -> bool | None:
