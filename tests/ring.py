@@ -310,10 +310,14 @@ def a_birth(name: str, sex: int, birth_date: date, mother: Human | None = None) 
 
 
 @contextmanager
-def open_ring(directory: Path, first_port: int) -> Iterator[Ring]:
-    """A ring with the sample's agencies and offices registered in it."""
+def open_ring(
+    directory: Path, first_port: int, *, room_variables: Mapping[str, Mapping[str, str]] | None = None
+) -> Iterator[Ring]:
+    """A ring with the sample's agencies and offices registered in it. `room_variables` are further ones by room."""
     files = {room: directory / f"{room}.failpoint" for room in ROOMS}
     variables = {room: {"NPD_FAILPOINT_FILE": str(file)} for room, file in files.items()}
+    for room, further in (room_variables or {}).items():
+        variables[room] = {**variables.get(room, {}), **further}
     settings = MeshSettings(first_port=first_port, room_variables=variables)
     mesh = LocalMesh(directory / "npd", discover(), prepare=prepare_store, operators=OPERATORS, settings=settings)
     with mesh:

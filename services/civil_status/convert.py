@@ -172,6 +172,11 @@ def facts_to_bytes(facts: Facts) -> bytes:
     return wire.SerializeToString(deterministic=True)
 
 
+def spouse_pin_from_bytes(person: bytes) -> str:
+    """The number of the spouse whom a change tells of; empty if it tells of none who has one."""
+    return next((spouse.pin for spouse in person_pb2.Person.FromString(person).spouses), "")
+
+
 def marital_status_from_bytes(person: bytes) -> MaritalStatus:
     """The marital status that a serialised npd.common.v1.Person tells."""
     return MaritalStatus(person_pb2.Person.FromString(person).marital_status)

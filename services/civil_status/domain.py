@@ -244,7 +244,8 @@ class Status:
     """A person's marital status as this room holds it.
 
     `act_id` is the act of this room that gave it; None: history, or nothing known. `is_own`: this room has told it, so
-    that others' words do not count. `spouse_id` is set while MARRIED by an act of this room. The last two are the event
+    that others' words do not count. `spouse_id` is set while MARRIED to somebody known here; of a marriage of history
+    `act_id` is then an id that follows from the couple (`adopted_marriage_id`). The last two are the event
     times of this room's latest word: the record follows the latest, so that no later act may tell an earlier one.
     """
 
@@ -293,6 +294,11 @@ class CivilStatus:
     spouse: Relative | None
     death_date: date | None
     acts: tuple[RegisteredAct, ...]
+
+
+def adopted_marriage_id(one: UUID, other: UUID) -> UUID:
+    """The id under which both spouses of a marriage of history are tied together."""
+    return uuid5(NAMESPACE_URL, "/".join(sorted((str(one), str(other)))))
 
 
 def day_start(day: date) -> datetime:

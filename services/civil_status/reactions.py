@@ -21,5 +21,7 @@ class Reactions:
             return
         if "marital_status" in change.paths:
             self._relations.adopt_status(tx, person.subject_id, convert.marital_status_from_bytes(change.person))
+        if "spouses" in change.paths and (spouse_pin := convert.spouse_pin_from_bytes(change.person)):
+            self._relations.adopt_marriage(tx, person, spouse_pin)
         if before is not None and before.pin and before.pin != person.pin:
-            self._relations.follow_pin(tx, person, change.causation)
+            self._relations.follow_pin(tx, person, before, change.causation)

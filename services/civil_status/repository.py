@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -269,11 +268,6 @@ class Statuses:
         }
         row = insert(STATUSES).values(values)
         self._connection.execute(row.on_conflict_do_update(index_elements=[STATUSES.c.subject_id], set_=values))
-
-    def note_told(self, subject_id: UUID, time: datetime) -> None:
-        """Note the event time of this room's latest word on a status that stays what it is."""
-        mine = STATUSES.update().where(STATUSES.c.subject_id == subject_id)
-        self._connection.execute(mine.values(told_time=time))
 
     def named(self, subject_id: UUID) -> Relative:
         """Somebody whom this room knows, as the record of another names him; not locked."""

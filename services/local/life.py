@@ -68,7 +68,14 @@ class Life:
             f"{(seen - answered) * 1000:.0f} ms later: identity told the number, civil_status the rest"
         )
         until("the parent's record to name the child", self._parent_names_child, seconds=_SECONDS)
-        self._story.say("the parent's record names the child")
+        home, birth_act = self._parent.person.permanent_residence, registered.act.act_id
+        self._registered(
+            lambda: self._cast.residence_office.register_permanent(
+                self._child, home, _today(), case="CT-0", follows=birth_act
+            )
+        )
+        self._story.say("the parent's record names the child; the child's residence is registered at the parent's")
+        self._say_clock(self._links(birth_act))
 
     def move(self, watch: Watch) -> None:
         """A citizen founds a household at a new address, another joins it; tax, which watches, applies it."""
@@ -100,12 +107,8 @@ class Life:
         self._story.show(views.chain(chain))
         record = until("the record to follow", lambda: self._closed_record(), seconds=_SECONDS)
         expect("the identity cards in the record", len(record.id_cards), 0)
-        [clock] = [clock for link in chain for clock in link.clocks]
-        done = next(link for link in chain if link.act == clock.end_act)
-        expect("whether the legal clock was met", done.link_time.ToDatetime() <= clock.due_time.ToDatetime(), True)
-        self._story.say(
-            f"{clock.title}: met ({clock.provision}). `npd chain show {act.act_id}` prints this at any time"
-        )
+        self._say_clock(chain)
+        self._story.say(f"`npd chain show {act.act_id}` prints this at any time")
         refusal = expect_refusal(
             "PERSON_DECEASED", lambda: registrar.register_death(self._mover, _today(), entry="KT-2")
         )
@@ -164,10 +167,21 @@ class Life:
         return tax.unapplied_count == 0 or None
 
     def _ended_chain(self, act_id: str) -> Sequence[Link] | None:
-        """The links of a death's chain by time, once every room has done its part."""
+        """The links of a death's chain, once every room has done its part."""
+        links = self._links(act_id)
+        return links if {link.act for link in links} >= _OF_A_DEATH else None
+
+    def _links(self, act_id: str) -> Sequence[Link]:
+        """What all rooms know of a chain, by time."""
         links = [link for room in self._mesh.endpoints for link in self._cast.operator.links(room, act_id)]
-        done = {link.act for link in links} >= _OF_A_DEATH
-        return sorted(links, key=lambda link: link.link_time.ToNanoseconds()) if done else None
+        return sorted(links, key=lambda link: link.link_time.ToNanoseconds())
+
+    def _say_clock(self, chain: Sequence[Link]) -> None:
+        """Whether the legal clock that a chain's first act started was met."""
+        [clock] = [clock for link in chain for clock in link.clocks]
+        done = next(link for link in chain if link.act == clock.end_act)
+        expect("whether the legal clock was met", done.link_time.ToDatetime() <= clock.due_time.ToDatetime(), True)
+        self._story.say(f"{clock.title}: met, {clock.provision}")
 
 
 def a_commune() -> AdminPlace:

@@ -149,9 +149,10 @@ class ResidenceOffice(_Office):
         *,
         case: str,
         household: residence_pb2.Joining | None = None,
+        follows: str = "",
         request_id: str = "",
     ) -> residence_pb2.RegisterResidenceResponse:
-        """Register a permanent residence, by default founding or joining no household."""
+        """Register a permanent residence, by default founding or joining no household and following no other act."""
         with self._calling(residence_pb2_grpc.ResidenceServiceStub) as stub:
             return stub.RegisterResidence(
                 residence_pb2.RegisterResidenceRequest(
@@ -161,6 +162,7 @@ class ResidenceOffice(_Office):
                     address=address,
                     start_date=wire_date(start),
                     household=household,
+                    follows_act_id=follows,
                 ),
                 timeout=_TIMEOUT,
             )

@@ -29,7 +29,7 @@ from services.residence.domain import (
     ResidenceAct,
     ResidenceKind,
 )
-from services.residence.household import Household, HouseholdAct, Joining, Member, Relation
+from services.residence.household import HeldMembership, Household, HouseholdAct, Joining, Member, Relation
 
 _CODE = re.compile(r"[0-9]{1,8}", re.ASCII)
 _KINDS = frozenset(kind.value for kind in ResidenceKind)
@@ -55,7 +55,9 @@ def new_residence_from_wire(
         if kind is ResidenceKind.TEMPORARY:
             raise InvalidField("household", "goes with a permanent residence only")
         joining = _joining(wire.household, today, sandbox=sandbox)
-    return NewResidence(identity, kind, _address(wire.address), start_date, _end_date(wire, kind, start_date), joining)
+    follows = UUID(uuid_from_wire(wire.follows_act_id, "follows_act_id")) if wire.follows_act_id else None
+    end_date = _end_date(wire, kind, start_date)
+    return NewResidence(identity, kind, _address(wire.address), start_date, end_date, joining, follows)
 
 
 def closing_from_wire(wire: residence_pb2.CloseResidenceRequest) -> Closing:
@@ -86,6 +88,17 @@ def held_from_change(change: FollowedChange) -> list[HeldResidence]:
             )
         )
     return held
+
+
+def membership_from_change(change: FollowedChange) -> HeldMembership | None:
+    """What a change says that the record holds now of a person's household; None if it does not tell of one."""
+    if "household" not in change.paths:
+        return None
+    person, relation = person_pb2.Person.FromString(change.person), None
+    if person.HasField("relation_to_head"):
+        coded = person.relation_to_head
+        relation = Relation(coded.code, coded.list_version, coded.alternative_name)
+    return HeldMembership(person.household.head.pin, relation)
 
 
 def facts_to_bytes(facts: Facts, paths: Collection[str]) -> bytes:

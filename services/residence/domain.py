@@ -139,7 +139,7 @@ class Residence:
 
 @dataclass(frozen=True, slots=True)
 class NewResidence:
-    """A residence that is to be registered."""
+    """A residence that is to be registered; `follows` is the act that asks for it by law, if one does."""
 
     identity: StatedIdentity
     kind: ResidenceKind
@@ -147,6 +147,7 @@ class NewResidence:
     start_date: date
     end_date: date | None
     joining: Joining | None
+    follows: UUID | None = None
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -1,10 +1,12 @@
 """What a household is: those who live together, one of them at its head at most. Knows no store and no wire."""
 
 from dataclasses import dataclass, replace
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from services.mesh.core.errors import Kind, MeshError
 from services.mesh.core.people import KnownPerson, Name
+
+_ADOPTED = UUID("5b8b4f34-6b0e-4d8c-9a51-2f4f1c0c7d11")
 
 
 class HouseholdUnknown(MeshError):
@@ -99,6 +101,19 @@ class Household:
             raise HeadAlready(object=f"household {self.household_id}", state="headed by this person")
         changed = self if former is None else self.with_member(replace(former, is_head=False))
         return changed.with_member(replace(named, is_head=True, relation=None))
+
+
+@dataclass(frozen=True, slots=True)
+class HeldMembership:
+    """What the record holds of a person's household: the number of its head, and the relation to him; empty: none."""
+
+    head_pin: str
+    relation: Relation | None
+
+    @property
+    def household_id(self) -> UUID:
+        """The id of a household that only the record told of: the same for all of its members."""
+        return uuid5(_ADOPTED, self.head_pin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ class Reactions:
         """Apply a change. What it does depends on what stands here, so that a change that comes again does nothing.
 
         1. The person is known as the record knows him now.
-        2. Residences of his that only the record knows are taken over.
+        2. Residences and a household of his that only the record knows are taken over.
         3. If he is dead, his residences are closed and he leaves his household.
         4. If he has another name or number, his household is told of anew.
         """
@@ -29,6 +29,9 @@ class Reactions:
             return
         for held in convert.held_from_change(change):  # (2)
             self._residences.adopt(tx, person, held)
+        membership = convert.membership_from_change(change)
+        if membership is not None:
+            self._households.adopt(tx, person, membership)
         if person.is_deceased:  # (3)
             self._residences.close_by_death(tx, person, change.causation)
         if before is not None and (before.name, before.pin) != (person.name, person.pin):  # (4)

@@ -70,6 +70,10 @@ class Households:
         """Begin a household; nobody is a member of it yet."""
         self._connection.execute(HOUSEHOLDS.insert().values(household_id=household_id))
 
+    def ensure(self, household_id: UUID) -> None:
+        """Know a household, if it is not known yet."""
+        self._connection.execute(insert(HOUSEHOLDS).values(household_id=household_id).on_conflict_do_nothing())
+
     def id_of(self, subject_id: UUID) -> UUID | None:
         """The household of which a person is a member."""
         row = self._connection.execute(MEMBERS.select().where(MEMBERS.c.subject_id == subject_id)).first()

@@ -266,3 +266,43 @@ def test_request_id_of_another_method_means_nothing(scene: Scene) -> None:
     other.CopyFrom(request)
     other.request_id = new_id()
     scene.refuse(scene.registrar.stub.RecordMarriage, other, "PERSON_MARRIED")
+
+
+def test_a_marriage_of_history_ends_by_a_death_and_leaves_the_record(scene: Scene) -> None:
+    dead, spouse = scene.person(marital=MARRIED), scene.person(marital=MARRIED)
+    for one, other in ((dead, spouse), (spouse, dead)):
+        scene.tell(one, Person(spouses=[named(other)]), ["spouses"])
+    assert scene.registrar.status(dead).spouse == named(spouse)
+    act = scene.registrar.bury(dead, date(2026, 6, 1))
+    items = [(item.pin, item.person, sorted(item.update_mask.paths)) for item in scene.told(act.act_id)]
+    assert items[1:] == [  # what history told, this room can take back only after telling it itself
+        (dead.pin, Person(marital_status=MARRIED, spouses=[named(spouse)]), MARRIAGE_GROUND),
+        (dead.pin, Person(), ["spouses"]),
+        (spouse.pin, Person(marital_status=MARRIED, spouses=[named(dead)]), MARRIAGE_GROUND),
+        (spouse.pin, Person(marital_status=WIDOWED), MARRIAGE_GROUND),
+    ]
+    assert scene.registrar.status(spouse).marital_status == WIDOWED
+    assert scene.registrar.marry(spouse, scene.person(), date(2026, 7, 1)).act_id
+
+
+def test_a_new_number_renews_a_marriage_of_history(scene: Scene) -> None:
+    one, spouse = scene.person(marital=MARRIED), scene.person(marital=MARRIED)
+    for who, other in ((one, spouse), (spouse, one)):
+        scene.tell(who, Person(spouses=[named(other)]), ["spouses"])
+    former = named(one)
+    change = scene.tell(one, Person(pin="901091000077"), ["pin"])
+    items = [(item.pin, item.person) for item in scene.told(change.causation.correlation_id)]
+    renewed = RelatedPerson(name=former.name, pin="901091000077")
+    assert items == [
+        (spouse.pin, Person(marital_status=MARRIED, spouses=[former])),
+        (spouse.pin, Person()),
+        (spouse.pin, Person(spouses=[renewed])),
+    ]
+
+
+def test_nobody_is_tied_to_a_spouse_whose_own_record_says_otherwise(scene: Scene) -> None:
+    one, other = scene.person(marital=MARRIED), scene.person()
+    scene.tell(one, Person(spouses=[named(other)]), ["spouses"])
+    act = scene.registrar.bury(one, date(2026, 6, 1))
+    assert {item.pin for item in scene.told(act.act_id)} == {one.pin}
+    assert scene.registrar.status(other).marital_status != WIDOWED

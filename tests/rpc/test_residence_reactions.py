@@ -1,11 +1,12 @@
 """What the feed makes the room do: adopt history, close the residences of the dead, tell households of new names."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from npd.common.v1.evidence_pb2 import LogEntry
-from npd.common.v1.person_pb2 import Person, PersonName, TemporaryResidence
+from npd.common.v1.person_pb2 import CodedValue, Household, Person, PersonName, RelatedPerson, TemporaryResidence
 from npd.common.v1.place_pb2 import Address, AdminPlace
 from npd.residence.v1 import residence_pb2
 from npd.residence.v1.residence_pb2 import CloseResidenceRequest, GetResidenceRequest
@@ -303,3 +304,23 @@ def test_new_name_of_who_lives_alone_in_no_household_is_nobodys_business(office:
     with office.recording() as recorded:
         office.tell(citizen, Person(full_name=PersonName(full="Lê Mới")), "full_name", source="civil_status")
     assert (recorded.entries, recorded.told, recorded.links) == ([], [], [])
+
+
+def test_household_of_history_is_adopted_and_its_heads_death_leaves_it_vacant(office: Office) -> None:
+    strangers = [office.stranger().person for _ in range(2)]
+    home, relatives = address(office, BA_DINH), [RelatedPerson(name=one.full_name, pin=one.pin) for one in strangers]
+    household = Household(head=relatives[0], members=relatives[1:])
+    head, child = (Citizen(uuid4(), one) for one in strangers)
+    with office.recording() as recorded:
+        for citizen, relation in ((head, ""), (child, "3")):
+            known = citizen.person
+            told = Person(permanent_residence=home, household=household)
+            told.relation_to_head.CopyFrom(CodedValue(code=relation or "1", list_version="provisional"))
+            told.MergeFrom(Person(pin=known.pin, full_name=known.full_name, birth_date=known.birth_date, sex=known.sex))
+            office.tell(citizen, told, *(each.name for each, _ in told.ListFields()))
+    assert (recorded.entries, recorded.told, recorded.links) == ([], [], [])
+    assert {(pin, is_head) for pin, is_head, _ in shown(office, child)} == {(head.pin, True), (child.pin, False)}
+    with office.recording() as recorded:
+        change = dies(office, head)
+    require_reaction(recorded, change, "residence.close_residence", "residence.vacate_head")
+    assert composed(recorded.of(child).person) == ("", pins(child))

@@ -66,8 +66,8 @@ def test_offices_that_register_acts_have_a_purpose_of_their_own(code: str) -> No
     ("room", "paths"),
     [
         ("identity", {"birth_registration_place", "id_cards"}),
-        ("civil_status", {"marital_status"}),
-        ("residence", {"permanent_residence", "temporary_residence"}),
+        ("civil_status", {"marital_status", "spouses"}),
+        ("residence", {"permanent_residence", "temporary_residence", "household", "relation_to_head"}),
     ],
 )
 def test_a_room_follows_what_its_own_acts_stand_on(room: str, paths: set[str]) -> None:

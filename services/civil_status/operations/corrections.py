@@ -82,7 +82,7 @@ class CorrectionOperations:
         office, named = self._office, Relative(person.name, person.pin)
         spouse = spouse_in_force(tx, person.subject_id)
         if spouse is not None:
-            tx.statuses.note_told(spouse.subject_id, act.time)
+            tx.statuses.put(replace(spouse, is_own=True, told_time=act.time))
             pin = tx.statuses.named(spouse.subject_id).pin
             yield office.told(spouse.subject_id, pin, Facts(spouses=(named,)), ("spouses",), act.time)
         for parent in tx.births.parents_of(person.subject_id):

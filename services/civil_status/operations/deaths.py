@@ -1,4 +1,4 @@
-"""Registers deaths. A spouse by a marriage of this room is widowed by the same act."""
+"""Registers deaths. A spouse who is known here is widowed by the same act."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -12,6 +12,7 @@ from services.civil_status.domain import (
     Facts,
     MaritalStatus,
     RegisteredAct,
+    Relative,
     Status,
     event_time,
 )
@@ -21,6 +22,7 @@ from services.civil_status.repository import CivilRegister
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
 from services.mesh.core.chain import Act
+from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import StatedIdentity, require_happened
 from services.mesh.core.rights import Access, Mode
 from services.mesh.core.telling import Told
@@ -60,9 +62,15 @@ class DeathOperations:
             if spouse is not None:
                 ended = replace(ended, spouse_id=spouse.subject_id, marriage_id=spouse.act_id)
                 ended_time = event_time(death.day, status.told_time)
-                status = replace(status, told_time=ended_time)
+                widow = tx.people.lock([spouse.subject_id])[spouse.subject_id]
+                if not status.is_own:
+                    told.append(history_told(office, tx, status, widow, ended_time))
+                status = replace(status, is_own=True, told_time=ended_time)
                 told.append(office.told(person.subject_id, person.pin, Facts(), ("spouses",), ended_time))
-                told.append(self._widow(tx, spouse, act, event_time(death.day, spouse.told_time)))
+                widowed_time = event_time(death.day, spouse.told_time)
+                if not spouse.is_own:
+                    told.append(history_told(office, tx, spouse, person, widowed_time))
+                told.append(self._widow(tx, spouse, act, widowed_time))
             tx.statuses.put(status)
             tx.unions.add_death(ended)
             registered = RegisteredAct(act.act_id, ActKind.DEATH, death.day, act.time, death.entry_number)
@@ -70,20 +78,28 @@ class DeathOperations:
 
     def _widow(self, tx: CivilRegister, spouse: Status, act: Act, time: datetime) -> Told:
         """Make the spouse of a dead person WIDOWED."""
-        widowed = replace(spouse, marital=MaritalStatus.WIDOWED, spouse_id=None, act_id=act.act_id, told_time=time)
+        widowed = replace(
+            spouse, marital=MaritalStatus.WIDOWED, spouse_id=None, act_id=act.act_id, is_own=True, told_time=time
+        )
         tx.statuses.put(widowed)
         pin, facts = tx.statuses.named(spouse.subject_id).pin, Facts(marital_status=widowed.marital)
         return self._office.told(spouse.subject_id, pin, facts, MARRIAGE_PATHS, time)
 
 
 def spouse_in_force(tx: CivilRegister, subject_id: UUID) -> Status | None:
-    """The status of the spouse by a marriage of this room that is in force: the same act made both MARRIED."""
+    """The status of the spouse by a marriage in force: the same act, or the same history, made both MARRIED."""
     status = tx.statuses.of(subject_id)
     if status.marital is not MaritalStatus.MARRIED or status.spouse_id is None:
         return None
     spouse = tx.statuses.of(status.spouse_id)
     is_mutual = spouse.marital is MaritalStatus.MARRIED and spouse.act_id == status.act_id
     return spouse if is_mutual else None
+
+
+def history_told(office: Office, tx: CivilRegister, status: Status, spouse: KnownPerson, time: datetime) -> Told:
+    """A marriage of history, told as this room's own word: only what a source told can it take back."""
+    facts = Facts(marital_status=status.marital, spouses=(Relative(spouse.name, spouse.pin),))
+    return office.told(status.subject_id, tx.statuses.named(status.subject_id).pin, facts, MARRIAGE_PATHS, time)
 
 
 def _lock_couple(tx: CivilRegister, identity: StatedIdentity) -> None:

@@ -5,8 +5,15 @@ from dataclasses import replace
 from typing import Final
 from uuid import UUID
 
-from services.civil_status.domain import ROOM_NAME, Facts, MaritalStatus, Relative, Role
-from services.civil_status.operations.deaths import spouse_in_force
+from services.civil_status.domain import (
+    ROOM_NAME,
+    Facts,
+    MaritalStatus,
+    Relative,
+    Role,
+    adopted_marriage_id,
+)
+from services.civil_status.operations.deaths import history_told, spouse_in_force
 from services.civil_status.operations.office import Office
 from services.civil_status.repository import CivilRegister
 from services.mesh.core.caller import Caller, CallerKind
@@ -29,16 +36,37 @@ class RelationOperations:
         """Keep a marital status that others told, unless this room has a word of its own."""
         status = tx.statuses.of(subject_id)
         if not status.is_own:
-            tx.statuses.put(replace(status, marital=marital))
+            is_married = marital is MaritalStatus.MARRIED
+            tx.statuses.put(replace(status, marital=marital, spouse_id=status.spouse_id if is_married else None))
 
-    def follow_pin(self, tx: CivilRegister, person: KnownPerson, because: Causation) -> None:
+    def adopt_marriage(self, tx: CivilRegister, person: KnownPerson, spouse_pin: str) -> None:
+        """Tie together a couple of whose marriage only the record tells, so that the death of one widows the other.
+
+        Whoever of them becomes known later does it. A word of this room's own on either stands above the record's.
+        """
+        spouse = tx.people.find(spouse_pin)
+        if spouse is None or spouse.subject_id == person.subject_id:
+            return
+        tx.people.lock([person.subject_id, spouse.subject_id])
+        couple = [tx.statuses.of(one.subject_id) for one in (person, spouse)]
+        if any(status.is_own or status.marital is not MaritalStatus.MARRIED for status in couple):
+            return
+        marriage_id = adopted_marriage_id(person.subject_id, spouse.subject_id)
+        for status, other in zip(couple, reversed(couple), strict=True):
+            tx.statuses.put(replace(status, spouse_id=other.subject_id, act_id=marriage_id))
+
+    def follow_pin(self, tx: CivilRegister, person: KnownPerson, former: KnownPerson, because: Causation) -> None:
         """Name a person by his new number wherever the records of others name him by acts of this room.
 
         Items are told apart by the number: all of this room's are taken back first, then told with the new one.
         Source: Decree 70/2024 Art. 11 clause 7.
         """
         act = Act.caused(FOLLOW_PIN, self._self.identity, because, self._office.clock.now())
-        told = [*self._spouse(tx, person, act), *self._parents(tx, person, act), *self._children(tx, person, act)]
+        told = [
+            *self._spouse(tx, person, former, act),
+            *self._parents(tx, person, act),
+            *self._children(tx, person, act),
+        ]
         if not told:
             return
         tx.chain.add(act)
@@ -55,10 +83,12 @@ class RelationOperations:
             )
         )
 
-    def _spouse(self, tx: CivilRegister, person: KnownPerson, act: Act) -> Iterator[Told]:
+    def _spouse(self, tx: CivilRegister, person: KnownPerson, former: KnownPerson, act: Act) -> Iterator[Told]:
         spouse = spouse_in_force(tx, person.subject_id)
         if spouse is not None:
-            tx.statuses.note_told(spouse.subject_id, act.time)
+            if not spouse.is_own:
+                yield history_told(self._office, tx, spouse, former, act.time)
+            tx.statuses.put(replace(spouse, is_own=True, told_time=act.time))
             yield from self._anew(tx, spouse.subject_id, Facts(spouses=(_named(person),)), "spouses", act)
 
     def _parents(self, tx: CivilRegister, person: KnownPerson, act: Act) -> Iterator[Told]:

@@ -39,10 +39,12 @@ class Act:
     outcome: str = ""
 
     @classmethod
-    def begun(cls, name: str, caller: Caller, access: Access | None, time: datetime) -> "Act":
-        """An act by which a chain begins."""
+    def begun(
+        cls, name: str, caller: Caller, access: Access | None, time: datetime, follows: UUID | None = None
+    ) -> "Act":
+        """An act of a caller, by which a chain begins, or which joins that of the act that it follows by law."""
         act_id = uuid4()
-        return cls(act_id, act_id, None, name, caller.identity, access, time)
+        return cls(act_id, follows or act_id, follows, name, caller.identity, access, time)
 
     @classmethod
     def caused(cls, name: str, actor: str, by: Causation, time: datetime, outcome: str = "") -> "Act":

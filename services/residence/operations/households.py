@@ -11,7 +11,16 @@ from services.mesh.core.db import Database
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access, Mode, Policy
-from services.residence.household import Household, HouseholdAct, HouseholdUnknown, Joining, Member, Rehousing
+from services.residence.domain import ResidenceKind
+from services.residence.household import (
+    HeldMembership,
+    Household,
+    HouseholdAct,
+    HouseholdUnknown,
+    Joining,
+    Member,
+    Rehousing,
+)
 from services.residence.operations.effects import Effects
 from services.residence.repository import ResidenceUnit
 
@@ -58,6 +67,20 @@ class HouseholdOperations:
             told = self._effects.household(household, changed, act.time)
             self._effects.by_officer(tx, act, caller, key.method, ground, person.subject_id, told)
             return answer.give(HouseholdAct(household, act.act_id))
+
+    def adopt(self, tx: ResidenceUnit, person: KnownPerson, held: HeldMembership) -> None:
+        """Know a household from the record, as long as this room has no word of its own on where the person lives.
+
+        Each member is adopted by what the record tells of him; the record is told nothing, for it said so itself.
+        """
+        if tx.residences.of_person(person.subject_id).has_word_on(ResidenceKind.PERMANENT):
+            return
+        if not held.head_pin:
+            tx.households.remove(person.subject_id)
+            return
+        is_head = held.head_pin == person.pin
+        tx.households.ensure(held.household_id)
+        tx.households.put(held.household_id, Member.of(person, None if is_head else held.relation, is_head=is_head))
 
     def tell_anew(self, tx: ResidenceUnit, person: KnownPerson, cause: Causation) -> None:
         """Tell the record of a household anew, because one of its members has another name or number."""

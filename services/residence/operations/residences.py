@@ -86,7 +86,7 @@ class ResidenceOperations:
                 household_id=joined.household_id if joined else None,
             )
             tx.residences.put(*ended, residence)
-            act = Act.begun("residence.register_residence", caller, access, self._clock.now())
+            act = Act.begun("residence.register_residence", caller, access, self._clock.now(), new.follows)
             paths = {path for one in (*ended, residence) for path in _PATHS[one.kind]}
             now_held = history.with_each(*ended, residence)
             told = [  # (5)

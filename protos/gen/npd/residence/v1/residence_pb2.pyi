@@ -282,10 +282,15 @@ class RegisterResidenceRequest(_message.Message):
     START_DATE_FIELD_NUMBER: _builtins.int
     END_DATE_FIELD_NUMBER: _builtins.int
     HOUSEHOLD_FIELD_NUMBER: _builtins.int
+    FOLLOWS_ACT_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """Required. UUID chosen by the caller; a repeat with it returns the first answer."""
     kind: Global___ResidenceKind.ValueType
     """Required. Kind."""
+    follows_act_id: _builtins.str
+    """The act that this one follows by law, such as the birth of the child who is to reside (UUID): it joins that act's
+    chain. Empty: it begins one.
+    """
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
         """Required. Ground of the act."""
@@ -321,10 +326,11 @@ class RegisterResidenceRequest(_message.Message):
         start_date: _date_pb2.Date | None = ...,
         end_date: _date_pb2.Date | None = ...,
         household: Global___Joining | None = ...,
+        follows_act_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "end_date", b"end_date", "household", b"household", "identity", b"identity", "start_date", b"start_date"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "end_date", b"end_date", "household", b"household", "identity", b"identity", "kind", b"kind", "request_id", b"request_id", "start_date", b"start_date"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access", b"access", "address", b"address", "end_date", b"end_date", "follows_act_id", b"follows_act_id", "household", b"household", "identity", b"identity", "kind", b"kind", "request_id", b"request_id", "start_date", b"start_date"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -339,7 +345,7 @@ class RegisterResidenceResponse(_message.Message):
     RESIDENCE_FIELD_NUMBER: _builtins.int
     ACT_ID_FIELD_NUMBER: _builtins.int
     act_id: _builtins.str
-    """Id of the act (UUID), which is also the id of its chain."""
+    """Id of the act (UUID); unless it follows another act it is also the id of its chain."""
     @_builtins.property
     def residence(self) -> Global___Residence:
         """The residence."""
