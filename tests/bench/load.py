@@ -19,7 +19,10 @@ import grpc
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What to call, as whom, how many callers at once, and for how long. `requests` are base64, taken in turn."""
+    """What to call, as whom, how many callers at once, and for how long. `requests` are base64, taken in turn.
+
+    `pace` is how many calls a second they make together; 0: as many as they can.
+    """
 
     address: str
     credentials: str
@@ -27,6 +30,7 @@ class Load:
     requests: list[str]
     callers: int
     seconds: float
+    pace: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +56,13 @@ def run(load: Load) -> Measured:
         call(next(requests), timeout=10)
         latencies: list[list[float]] = [[] for _ in range(load.callers)]
         refused = [0] * load.callers
-        end = time.monotonic() + load.seconds
+        began = time.monotonic()
+        end, turns = began + load.seconds, itertools.count()
 
         def caller(number: int) -> None:
             while time.monotonic() < end:
+                if load.pace:
+                    time.sleep(max(0.0, began + next(turns) / load.pace - time.monotonic()))
                 start = time.perf_counter()
                 try:
                     call(next(requests), timeout=30)

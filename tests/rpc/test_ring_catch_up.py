@@ -1,4 +1,4 @@
-"""A room that was down catches up with the feed: every change once and in its order, also when the feed was restored."""
+"""A room that was down catches up with the feed: every change once and in order, also when the feed was restored."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any

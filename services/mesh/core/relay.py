@@ -64,18 +64,21 @@ class Relay:
         def pause(seconds: float) -> None:
             stopping.wait(seconds)
 
-        while not stopping.is_set():
-            retrying = Retrying(
-                retry=retry_if_exception_type(PeerUnavailable),
-                wait=_wait,
-                stop=lambda state: stopping.is_set(),
-                sleep=pause,
-                before_sleep=self._report,
-                retry_error_callback=lambda state: 0,
-            )
-            self._pending.clear()
-            if not retrying(self.step):
-                self._pending.wait(_IDLE_WAIT)
+        try:
+            while not stopping.is_set():
+                retrying = Retrying(
+                    retry=retry_if_exception_type(PeerUnavailable),
+                    wait=_wait,
+                    stop=lambda state: stopping.is_set(),
+                    sleep=pause,
+                    before_sleep=self._report,
+                    retry_error_callback=lambda state: 0,
+                )
+                self._pending.clear()
+                if not retrying(self.step):
+                    self._pending.wait(_IDLE_WAIT)
+        finally:
+            self._lock.close()  # another replica need not wait until this process has ended
 
     def step(self) -> int:
         """Hand on one batch: the next message of each subject that has one; returns how many left the outbox.

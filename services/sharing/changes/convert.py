@@ -1,6 +1,7 @@
 """Changes, and what followers acknowledge, between wire and domain."""
 
 import re
+from functools import lru_cache
 from uuid import UUID
 
 from npd.common.v1 import lane_pb2
@@ -12,11 +13,12 @@ from services.mesh.wire import paging
 from services.mesh.wire.access import access_from_wire, uuid_from_wire
 from services.mesh.wire.evidence import receipt_to_wire
 from services.mesh.wire.payload import require_fields
-from services.sharing.changes.domain import Acknowledgement, Cursor, Delivered, Delivery, Rejection, Standing
+from services.sharing.changes.domain import Acknowledgement, Change, Cursor, Delivered, Delivery, Rejection, Standing
 from services.sharing.record.fields import select
 
 _REQUEST = change_pb2.PullChangesRequest | change_pb2.WatchChangesRequest | change_pb2.AcknowledgeRequest
 _IDS_LIMIT = 1000
+_SHARED = 4096
 _REASON = re.compile(r"[A-Z0-9_]{1,64}", re.ASCII)
 _PIN_LIKE = re.compile(r"[0-9]{12}")
 
@@ -115,16 +117,23 @@ def _changes_to_wire(delivery: Delivery) -> list[change_pb2.Change]:
 
 
 def _change_to_wire(delivered: Delivered, *, names_subject: bool) -> change_pb2.Change:
-    change = delivered.change
+    wire = change_pb2.Change()
+    wire.CopyFrom(_shared_to_wire(delivered.change, delivered.paths, names_subject))
+    wire.receipt.CopyFrom(receipt_to_wire(delivered.receipt))
+    return wire
+
+
+@lru_cache(_SHARED)
+def _shared_to_wire(change: Change, paths: tuple[str, ...], names_subject: bool) -> change_pb2.Change:
+    """A change without a receipt: the same for all followers who see these paths. Never to be changed."""
     wire = change_pb2.Change(
         position=change.position,
         change_id=str(change.change_id),
         pin=change.pin,
-        changed_paths=delivered.paths,
-        citizen=select(change.person, delivered.paths),
-        disputed_paths=[path for path in change.disputed if path in delivered.paths],
+        changed_paths=paths,
+        citizen=select(change.person, paths),
+        disputed_paths=[path for path in change.disputed if path in paths],
         source=change.source,
-        receipt=receipt_to_wire(delivered.receipt),
         lane=change.lane.value,  # type: ignore[arg-type]  # a test holds the numbers equal
         causation=causation_to_wire(change.causation),
         subject_id=str(change.subject_id) if names_subject else "",

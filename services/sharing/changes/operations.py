@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import FieldRequired, InvalidField, Violation
-from services.mesh.core.evidence.entry import Entry, Outcome
+from services.mesh.core.errors import FieldRequired, InvalidField, MeshError, Violation
+from services.mesh.core.evidence.entry import Entry, Outcome, Receipt
+from services.mesh.core.gather import Gatherer
 from services.mesh.core.rights import Access, Ground, Lane, Mode, Policy
 from services.sharing.changes.domain import (
     Acknowledgement,
@@ -23,6 +25,8 @@ from services.sharing.changes.reader import FeedReader
 from services.sharing.unit import Sharing
 
 _PAGE_BYTES = 1 << 20
+_STREAMS, _TOGETHER = 5000, 64
+_RECORD_SECONDS = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ class Right:
 
 
 class Following:
-    """Delivers changes."""
+    """Delivers changes. The entries of many streams that have news at one moment are committed together."""
 
     def __init__(
         self,
@@ -47,6 +51,7 @@ class Following:
         self._reader = reader
         self._policy = policy
         self._clock = clock
+        self._records = Gatherer(self._record_all, queue=_STREAMS, batch=_TOGETHER)
 
     def require_right(self, caller: Caller, access: Access | None) -> Right:
         """What the caller may follow now: an agency what its agreement grants, a room what the catalogue names it for.
@@ -98,11 +103,15 @@ class Following:
             Entry(caller, method, Outcome.DISCLOSED, ground, change.subject_id, sorted({"pin", *paths}))
             for change, paths in visible
         ]
-        with self._db.transaction() as tx:
-            receipts = tx.log.record_all(entries)
+        receipts = self._records.ask(entries, _RECORD_SECONDS)
         return tuple(
             Delivered(change, paths, receipt) for (change, paths), receipt in zip(visible, receipts, strict=True)
         )
+
+    def _record_all(self, asked: Sequence[Sequence[Entry]]) -> list[Sequence[Receipt] | MeshError]:
+        with self._db.transaction() as tx:
+            receipts = iter(tx.log.record_all([entry for entries in asked for entry in entries]))
+        return [list(islice(receipts, len(entries))) for entries in asked]
 
 
 class Acknowledging:

@@ -6,7 +6,7 @@ from types import TracebackType
 
 import structlog
 
-from services.mesh.core.caller import Caller
+from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.errors import Internal, MeshError
 from services.mesh.core.logs import describe
 from services.mesh.wire.call import Call
@@ -27,11 +27,12 @@ class Telemetry:
 
 
 class _TelemetryFrame:
-    __slots__ = ("_call", "_note_contact", "_start")
+    __slots__ = ("_call", "_is_stream", "_note_contact", "_start")
 
     def __init__(self, note_contact: Callable[[Caller, bool], None], call: Call) -> None:
         self._note_contact, self._call = note_contact, call
         self._start = 0.0
+        self._is_stream = False
 
     def __enter__(self) -> None:
         self._start = time.perf_counter()
@@ -39,8 +40,14 @@ class _TelemetryFrame:
 
     def _progressed(self) -> None:
         """A stream was admitted, or delivered something: its caller is in contact, long before the stream ends."""
-        if self._call.caller is not None:
-            self._note_contact(self._call.caller, True)
+        self._is_stream = True
+        self._contact(True)
+
+    def _contact(self, served: bool) -> None:
+        """Note a contact. A room says by itself that it lives; what a stream hands to one that hangs proves nothing."""
+        caller = self._call.caller
+        if caller is not None and not (self._is_stream and caller.kind is CallerKind.ROOM):
+            self._note_contact(caller, served)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -52,8 +59,7 @@ class _TelemetryFrame:
             reason = Internal.reason if isinstance(error, Exception) else "CLIENT_LEFT"
         CALLS.labels(call.method, reason).inc()
         CALL_SECONDS.labels(call.method).observe(seconds)
-        if call.caller is not None:
-            self._note_contact(call.caller, error is None)
+        self._contact(error is None)
         facts: dict[str, object] = {
             "request_id": call.request_id,
             "method": call.method,
