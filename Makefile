@@ -38,8 +38,9 @@ test: lint  ## lint and all tests
 bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
 	@$(BIN)/python -m tests.bench.lookup
 
-bench-ring: $(READY)  ## from an event at a source to a lookup and a follower; 200 open Watches
+bench-ring: $(READY)  ## from an event at a source to a lookup and a follower; 200 open Watches; reservations
 	@$(BIN)/python -m tests.bench.ring
+	@$(BIN)/python -m tests.bench.reservation
 
 $(CODEGEN)/.ready: protos/codegen.lock
 	@test -x $(CODEGEN)/bin/python || $(PYTHON) -m venv $(CODEGEN)

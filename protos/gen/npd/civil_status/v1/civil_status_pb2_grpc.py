@@ -77,7 +77,8 @@ class CivilStatusServiceServicer(object):
         """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
         nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
         Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-        parent's PIN), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID.
+        parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
+        FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -85,7 +86,7 @@ class CivilStatusServiceServicer(object):
 
     def RecordMarriage(self, request, context):
         """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, FIELD_INVALID.
+        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +111,8 @@ class CivilStatusServiceServicer(object):
 
     def AnnulAct(self, request, context):
         """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED.
+        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
+        EVENT_IN_FUTURE, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,11 +41,12 @@ class CivilStatusServiceStub:
     """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
     nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
     Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-    parent's PIN), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID.
+    parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
+    FIELD_INVALID.
     """
     RecordMarriage: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.RecordMarriageRequest, _civil_status_pb2.RecordMarriageResponse]
     """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, FIELD_INVALID.
+    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
     """
     RegisterDeath: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.RegisterDeathRequest, _civil_status_pb2.RegisterDeathResponse]
     """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
@@ -58,7 +59,8 @@ class CivilStatusServiceStub:
     """
     AnnulAct: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.AnnulActRequest, _civil_status_pb2.AnnulActResponse]
     """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED.
+    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
+    EVENT_IN_FUTURE, FIELD_INVALID.
     """
     GetCivilStatus: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.GetCivilStatusRequest, _civil_status_pb2.GetCivilStatusResponse]
     """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
@@ -77,11 +79,12 @@ class CivilStatusServiceAsyncStub(CivilStatusServiceStub):
     """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
     nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
     Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-    parent's PIN), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID.
+    parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
+    FIELD_INVALID.
     """
     RecordMarriage: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.RecordMarriageRequest, _civil_status_pb2.RecordMarriageResponse]  # type: ignore[assignment]
     """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, FIELD_INVALID.
+    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
     """
     RegisterDeath: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.RegisterDeathRequest, _civil_status_pb2.RegisterDeathResponse]  # type: ignore[assignment]
     """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
@@ -94,7 +97,8 @@ class CivilStatusServiceAsyncStub(CivilStatusServiceStub):
     """
     AnnulAct: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.AnnulActRequest, _civil_status_pb2.AnnulActResponse]  # type: ignore[assignment]
     """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED.
+    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
+    EVENT_IN_FUTURE, FIELD_INVALID.
     """
     GetCivilStatus: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.GetCivilStatusRequest, _civil_status_pb2.GetCivilStatusResponse]  # type: ignore[assignment]
     """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
@@ -116,7 +120,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
         nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
         Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-        parent's PIN), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID.
+        parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
+        FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -126,7 +131,7 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_civil_status_pb2.RecordMarriageResponse, _abc.Awaitable[_civil_status_pb2.RecordMarriageResponse]]:
         """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, FIELD_INVALID.
+        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -157,7 +162,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_civil_status_pb2.AnnulActResponse, _abc.Awaitable[_civil_status_pb2.AnnulActResponse]]:
         """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED.
+        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
+        EVENT_IN_FUTURE, FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod

@@ -88,8 +88,8 @@ class NumberServiceServicer(object):
 
     def SucceedPin(self, request, context):
         """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
-        REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN,
-        NUMBER_SPACE_EXHAUSTED.
+        REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
+        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,8 +50,8 @@ class NumberServiceStub:
     """
     SucceedPin: _grpc.UnaryUnaryMultiCallable[_number_pb2.SucceedPinRequest, _number_pb2.SucceedPinResponse]
     """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
-    REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN,
-    NUMBER_SPACE_EXHAUSTED.
+    REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
+    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
     """
 
 @_typing.type_check_only
@@ -74,8 +74,8 @@ class NumberServiceAsyncStub(NumberServiceStub):
     """
     SucceedPin: _aio.UnaryUnaryMultiCallable[_number_pb2.SucceedPinRequest, _number_pb2.SucceedPinResponse]  # type: ignore[assignment]
     """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
-    REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN,
-    NUMBER_SPACE_EXHAUSTED.
+    REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
+    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
     """
 
 class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -119,8 +119,8 @@ class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_number_pb2.SucceedPinResponse, _abc.Awaitable[_number_pb2.SucceedPinResponse]]:
         """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
-        REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN,
-        NUMBER_SPACE_EXHAUSTED.
+        REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
+        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
         """
 
 def add_NumberServiceServicer_to_server(servicer: NumberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
