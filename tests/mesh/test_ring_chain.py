@@ -90,7 +90,9 @@ def test_every_link_of_a_death_is_shown_under_what_caused_it(death: Death) -> No
 
     done = {link["act"]: link for link in links if not link["act"].startswith("sharing.")}
     assert Counter(link["act"] for link in links if link["room"] in SOURCES) == Counter([root["act"], *_ACTS])
-    [change_id] = {done[act]["causation_id"] for act in _ACTS}
+    close, vacate, cancel = (done[act] for act in _ACTS)
+    change_id = close["causation_id"]
+    assert (cancel["causation_id"], vacate["causation_id"]) == (change_id, close["link_id"])
     change = by_id[change_id]
     assert (change["act"], change["causation_id"]) == ("sharing.change", root["link_id"])
     assert change["access"]["origin"] == root["actor"], "who registered it is known to the end"

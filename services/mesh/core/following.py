@@ -75,12 +75,26 @@ class Followed:
         A restored feed tells all it has again, former values before those that corrected them: who took a former value
         for news would, say, take a number away again.
         """
-        rows = [{"change_id": change.change_id} for change in changes]
+        rows = [
+            {
+                "subject_id": change.subject_id,
+                "change_id": change.change_id,
+                "correlation_id": change.causation.correlation_id,
+            }
+            for change in changes
+        ]
         if not rows:
             return []
         first = insert(CHANGES_TAKEN).values(rows).on_conflict_do_nothing().returning(CHANGES_TAKEN.c.change_id)
         new = set(self._connection.execute(first).scalars())
         return [change for change in changes if change.change_id in new]
+
+    def has_heard(self, subject_id: UUID, correlation_id: UUID) -> bool:
+        """Whether the feed told something of a subject because of this chain."""
+        heard = select(CHANGES_TAKEN.c.change_id).where(
+            CHANGES_TAKEN.c.subject_id == subject_id, CHANGES_TAKEN.c.correlation_id == correlation_id
+        )
+        return self._connection.execute(heard.limit(1)).first() is not None
 
     def waiting_subjects(self, subject_ids: Sequence[UUID]) -> set[UUID]:
         """Those of the subjects of whom an earlier change is set aside: what follows must wait behind it."""

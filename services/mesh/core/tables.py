@@ -115,8 +115,10 @@ FEED_CURSOR = Table(
 CHANGES_TAKEN = Table(
     "changes_taken",
     METADATA,
+    Column("subject_id", Uuid, primary_key=True),
     Column("change_id", Uuid, primary_key=True, doc="a change of the feed that was applied or set aside"),
-    info={"shard_key": ("change_id",)},
+    Column("correlation_id", Uuid, nullable=False, doc="the chain that it belongs to"),
+    info={"shard_key": ("subject_id",)},
 )
 
 CHANGES_SET_ASIDE = Table(

@@ -36,7 +36,12 @@ def upgrade() -> None:
         sa.Column("incarnation", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
     )
-    op.create_table("changes_taken", sa.Column("change_id", sa.Uuid, primary_key=True))
+    op.create_table(
+        "changes_taken",
+        sa.Column("subject_id", sa.Uuid, primary_key=True),
+        sa.Column("change_id", sa.Uuid, primary_key=True),
+        sa.Column("correlation_id", sa.Uuid, nullable=False),
+    )
     op.create_table(
         "changes_set_aside",
         sa.Column("subject_id", sa.Uuid, primary_key=True),
