@@ -44,6 +44,7 @@ from npd_pki.validity import Validity
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.background import Stopping
 from services.mesh.core.clock import Clock, SystemClock, legal_date
+from services.mesh.core.following import Followed
 from services.mesh.migrate import migrate
 from services.mesh.wire.room import House, Room, Serving
 from services.registry import law, operators
@@ -160,6 +161,17 @@ class Running:
         for channel in self._channels.values():
             channel.close()
         self.serving.close()
+
+
+def wait_until_caught_up(room: Running) -> None:
+    """Wait until a room has followed the feed to its head."""
+    followed = room.house.database(Followed)
+
+    def has_caught_up() -> bool:
+        with followed.transaction() as mine:
+            return mine.has_caught_up()
+
+    wait_until(has_caught_up)
 
 
 class Stage:

@@ -172,9 +172,9 @@ def facts_to_bytes(facts: Facts) -> bytes:
     return wire.SerializeToString(deterministic=True)
 
 
-def spouse_pin_from_bytes(person: bytes) -> str:
-    """The number of the spouse whom a change tells of; empty if it tells of none who has one."""
-    return next((spouse.pin for spouse in person_pb2.Person.FromString(person).spouses), "")
+def spouse_pins_from_bytes(person: bytes) -> tuple[str, ...]:
+    """The numbers of the spouses whom a change tells of."""
+    return tuple(spouse.pin for spouse in person_pb2.Person.FromString(person).spouses if spouse.pin)
 
 
 def marital_status_from_bytes(person: bytes) -> MaritalStatus:

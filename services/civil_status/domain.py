@@ -19,6 +19,7 @@ from services.mesh.core.places import list_version, units_of
 from services.mesh.core.rights import Access
 
 ROOM_NAME: Final = "civil_status"
+FIRST_YEAR, LAST_YEAR = 1900, 2399
 
 
 class BirthAlreadyRegistered(MeshError):
@@ -287,6 +288,19 @@ class Death:
 
 
 @dataclass(frozen=True, slots=True)
+class BirthTies:
+    """What of a birth never changes, and tells it from others of the same name and day.
+
+    `mother_name` is a key of a name; empty if she is not known. `unit_code` says where the birth is registered.
+    """
+
+    sex: int
+    mother_id: UUID | None
+    mother_name: str
+    unit_code: str
+
+
+@dataclass(frozen=True, slots=True)
 class CivilStatus:
     """What an officer is shown: of a marriage in force the spouse, of a death in force the day."""
 
@@ -312,10 +326,32 @@ def event_time(day: date, told: datetime | None) -> datetime:
     return max(start, told) if told else start
 
 
-def birth_key(name: str, birth_date: date, sex: int, mother: str) -> bytes:
-    """What makes two registrations the same birth: name, day, sex and mother (her subject id, her name, or "")."""
-    parts = (text.name_key(name), birth_date.isoformat(), str(sex), mother)
-    return hashlib.sha256("\x1f".join(parts).encode()).digest()
+def birth_keys(name: str, birth_date: date, ties: BirthTies) -> tuple[bytes, ...]:
+    """What makes two registrations the same birth: name, day and sex, and the mother.
+
+    She is told by her number, and always by her name beside the place of registration too: whoever states her by name
+    alone meets who stated her number, and mothers of one name in two places stay two.
+    """
+    child = (text.name_key(name), birth_date.isoformat(), str(ties.sex))
+    mothers = [("name", ties.mother_name, ties.unit_code)]
+    if ties.mother_id is not None:
+        mothers.append(("number", str(ties.mother_id)))
+    return tuple(hashlib.sha256("\x1f".join((*child, *mother)).encode()).digest() for mother in mothers)
+
+
+def require_number_year(birth_date: date, field: str) -> None:
+    """A birth of another year has no number, and so no correction leads there. Raises InvalidField.
+
+    Source: Decree 137/2015 Art. 13, as DOMAIN.md 5.1 gives it.
+    """
+    if not FIRST_YEAR <= birth_date.year <= LAST_YEAR:
+        raise InvalidField(field, f"must have a year from {FIRST_YEAR} to {LAST_YEAR}: others have no number")
+
+
+def require_not_before(day: date, earliest: date | None, field: str, what: str) -> None:
+    """An event does not lie before the day of another (None: not known) that it follows. Raises InvalidField."""
+    if earliest is not None and day < earliest:
+        raise InvalidField(field, f"must not lie before {what}")
 
 
 def reservation_id(caller: Caller, key: AnswerKey, attempt: int) -> UUID:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from services.civil_status.domain import (
     ROOM_NAME,
     ActKind,
     Before,
+    BirthTies,
     Coded,
     Death,
     MaritalStatus,
@@ -30,6 +31,7 @@ from services.civil_status.tables import (
     BIRTH_KEYS,
     BIRTHS,
     DEATHS,
+    LISTED_SPOUSES,
     MARRIAGES,
     PARENTS,
     STATUSES,
@@ -49,14 +51,6 @@ class Parent:
     role: Role
     subject_id: UUID | None
     named: Relative
-
-
-@dataclass(frozen=True, slots=True)
-class BirthRow:
-    """What of a birth its key is made of, besides the child's name and birth date."""
-
-    sex: int
-    mother_key: str
 
 
 class CivilRegister(RingUnit):
@@ -92,8 +86,13 @@ class Acts:
             "officer_id": act.access.officer_id,
         }
         self._connection.execute(ACTS.insert(), row)
-        subjects = [{"subject_id": subject_id, "act_id": registered.act_id} for subject_id in subject_ids]
-        self._connection.execute(ACT_SUBJECTS.insert(), subjects)
+        for subject_id in subject_ids:
+            self.concern(registered.act_id, subject_id)
+
+    def concern(self, act_id: UUID, subject_id: UUID) -> None:
+        """Make an act one of a person's, if it is not already."""
+        row = insert(ACT_SUBJECTS).values(subject_id=subject_id, act_id=act_id)
+        self._connection.execute(row.on_conflict_do_nothing())
 
     def find(self, act_id: UUID) -> RegisteredAct | None:
         """An act, with the one that annulled it."""
@@ -122,19 +121,40 @@ class Births:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def claim(self, key: bytes, subject_id: UUID) -> bool:
-        """Take a birth's key for a child, unless another birth has it; waits for one that is about to."""
-        row = insert(BIRTH_KEYS).values(birth_key=key, subject_id=subject_id).on_conflict_do_nothing()
-        return self._connection.execute(row.returning(BIRTH_KEYS.c.subject_id)).first() is not None
+    def claim(self, keys: Sequence[bytes], ties: BirthTies, subject_id: UUID) -> bool:
+        """Take a birth's keys for a child instead of those he had, unless they are those of another birth.
 
-    def is_registered(self, key: bytes) -> bool:
-        """Whether a birth has the key."""
-        mine = select(BIRTH_KEYS.c.subject_id).where(BIRTH_KEYS.c.birth_key == key)
-        return self._connection.execute(mine).first() is not None
+        Waits for one that is about to take them.
+        """
+        for key in sorted(keys):
+            lock = int.from_bytes(key[:8], signed=True)
+            self._connection.execute(select(func.pg_advisory_xact_lock(lock)))
+        if self.is_registered(keys, ties, but=subject_id):
+            return False
+        self._connection.execute(BIRTH_KEYS.delete().where(BIRTH_KEYS.c.subject_id == subject_id))
+        rows = [{"birth_key": key, "subject_id": subject_id, "mother_id": ties.mother_id} for key in keys]
+        self._connection.execute(BIRTH_KEYS.insert(), rows)
+        return True
 
-    def add(self, subject_id: UUID, act_id: UUID, birth: BirthRow, parents: Sequence[Parent]) -> None:
+    def is_registered(self, keys: Sequence[bytes], ties: BirthTies, but: UUID | None = None) -> bool:
+        """Whether the birth of anybody `but` this child has one of the keys. Mothers of two numbers are two."""
+        same = select(BIRTH_KEYS.c.subject_id).where(BIRTH_KEYS.c.birth_key.in_(keys))
+        if but is not None:
+            same = same.where(BIRTH_KEYS.c.subject_id != but)
+        if ties.mother_id is not None:
+            same = same.where(or_(BIRTH_KEYS.c.mother_id.is_(None), BIRTH_KEYS.c.mother_id == ties.mother_id))
+        return self._connection.execute(same.limit(1)).first() is not None
+
+    def add(self, subject_id: UUID, act_id: UUID, ties: BirthTies, parents: Sequence[Parent]) -> None:
         """Write a birth."""
-        row = {"subject_id": subject_id, "act_id": act_id, "sex": birth.sex, "mother_key": birth.mother_key}
+        row = {
+            "subject_id": subject_id,
+            "act_id": act_id,
+            "sex": ties.sex,
+            "mother_id": ties.mother_id,
+            "mother_name": ties.mother_name,
+            "unit_code": ties.unit_code,
+        }
         self._connection.execute(BIRTHS.insert(), row)
         rows = [
             {
@@ -152,10 +172,10 @@ class Births:
         if rows:
             self._connection.execute(PARENTS.insert(), rows)
 
-    def find(self, subject_id: UUID) -> BirthRow | None:
-        """A person's birth, if it was registered here."""
+    def ties(self, subject_id: UUID) -> BirthTies | None:
+        """What ties a person's birth down, if it was registered here."""
         row = self._connection.execute(BIRTHS.select().where(BIRTHS.c.subject_id == subject_id)).first()
-        return BirthRow(row.sex, row.mother_key) if row else None
+        return BirthTies(row.sex, row.mother_id, row.mother_name, row.unit_code) if row else None
 
     def keep_detail(self, subject_id: UUID, path: str, value: Place | Coded) -> None:
         """Keep what is registered for a path."""
@@ -230,8 +250,19 @@ class Unions:
 
     def find_death(self, act_id: UUID) -> Death:
         """The death that an act registered."""
-        row = self._connection.execute(DEATHS.select().where(DEATHS.c.act_id == act_id)).one()
-        return Death(row.act_id, row.subject_id, row.spouse_id, row.marriage_id)
+        return _death(self._connection.execute(DEATHS.select().where(DEATHS.c.act_id == act_id)).one())
+
+    def standing_death(self, subject_id: UUID) -> Death | None:
+        """The registration of a person's death here, if it is not annulled."""
+        his = DEATHS.join(ACT_SUBJECTS, ACT_SUBJECTS.c.act_id == DEATHS.c.act_id)
+        joined = his.outerjoin(ANNULMENTS, ANNULMENTS.c.act_id == DEATHS.c.act_id)
+        standing = DEATHS.select().select_from(joined).where(
+            ACT_SUBJECTS.c.subject_id == subject_id,
+            DEATHS.c.subject_id == subject_id,
+            ANNULMENTS.c.act_id.is_(None),
+        )
+        row = self._connection.execute(standing).first()
+        return _death(row) if row else None
 
 
 class Statuses:
@@ -269,6 +300,18 @@ class Statuses:
         row = insert(STATUSES).values(values)
         self._connection.execute(row.on_conflict_do_update(index_elements=[STATUSES.c.subject_id], set_=values))
 
+    def list_spouses(self, subject_id: UUID, pins: Sequence[str]) -> None:
+        """Keep whom the record names as a person's spouses by the word of others."""
+        self._connection.execute(LISTED_SPOUSES.delete().where(LISTED_SPOUSES.c.subject_id == subject_id))
+        rows = [{"subject_id": subject_id, "pin": pin} for pin in dict.fromkeys(pins)]
+        if rows:
+            self._connection.execute(LISTED_SPOUSES.insert(), rows)
+
+    def listed_spouses(self, subject_id: UUID) -> list[str]:
+        """The numbers of those whom the record names as a person's spouses by the word of others."""
+        mine = select(LISTED_SPOUSES.c.pin).where(LISTED_SPOUSES.c.subject_id == subject_id)
+        return list(self._connection.execute(mine.order_by(LISTED_SPOUSES.c.pin)).scalars())
+
     def named(self, subject_id: UUID) -> Relative:
         """Somebody whom this room knows, as the record of another names him; not locked."""
         row = self._connection.execute(PEOPLE.select().where(PEOPLE.c.subject_id == subject_id)).one()
@@ -284,6 +327,10 @@ def _act(row: Row[Any]) -> RegisteredAct:
     return RegisteredAct(
         row.act_id, ActKind(row.kind), row.event_date, row.register_time, row.entry_number, row.annulled_by
     )
+
+
+def _death(row: Row[Any]) -> Death:
+    return Death(row.act_id, row.subject_id, row.spouse_id, row.marriage_id)
 
 
 def _parent(row: Row[Any]) -> Parent:

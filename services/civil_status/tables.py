@@ -51,7 +51,9 @@ BIRTH_KEYS = Table(
     "birth_keys",
     METADATA,
     Column("birth_key", LargeBinary, primary_key=True, doc="SHA-256 of name, day, sex and mother"),
-    Column("subject_id", Uuid, nullable=False),
+    Column("subject_id", Uuid, primary_key=True),
+    Column("mother_id", Uuid, doc="null: she is known by name alone, or not at all"),
+    Index("birth_keys_by_subject", "subject_id"),
     info={"shard_key": ("birth_key",)},
 )
 
@@ -61,7 +63,9 @@ BIRTHS = Table(
     Column("subject_id", Uuid, primary_key=True),
     Column("act_id", Uuid, nullable=False),
     Column("sex", SmallInteger, nullable=False),
-    Column("mother_key", Text, nullable=False, doc="the mother's part of the birth's key"),
+    Column("mother_id", Uuid, doc="null: she has no number"),
+    Column("mother_name", Text, nullable=False, doc="as a key; empty: she is not known"),
+    Column("unit_code", Text, nullable=False, doc="where the birth is registered"),
     info={"shard_key": ("subject_id",)},
 )
 
@@ -110,6 +114,14 @@ DEATHS = Table(
     Column("spouse_id", Uuid, doc="who was widowed by it"),
     Column("marriage_id", Uuid, doc="the marriage that it ended"),
     info={"shard_key": ("act_id",)},
+)
+
+LISTED_SPOUSES = Table(
+    "listed_spouses",
+    METADATA,
+    Column("subject_id", Uuid, primary_key=True),
+    Column("pin", Text, primary_key=True, doc="whom the record names as his spouse by the word of others"),
+    info={"shard_key": ("subject_id",)},
 )
 
 STATUSES = Table(

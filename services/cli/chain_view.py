@@ -1,5 +1,6 @@
 """A chain as operators see it: links in the order of time, under what caused them, and what became of legal clocks."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from rich.text import Text
 from npd.common.v1.chain_pb2 import LegalClock, Link
 from npd_client.errors import Refusal
 from services.cli import views
+from services.mesh.core.chain import LINKS_LIMIT
 from services.mesh.core.clock import LEGAL_ZONE, legal_date
 
 _DEEPEST_INDENT = 8
@@ -61,23 +63,27 @@ class SeenClock:
 
 @dataclass(frozen=True, slots=True)
 class SeenChain:
-    """A chain as far as the rooms that answered know it."""
+    """A chain as far as the rooms that answered know it; those in `cut` told as much as an answer holds, maybe not all."""
 
     links: tuple[SeenLink, ...]
     clocks: tuple[SeenClock, ...]
+    cut: tuple[str, ...] = ()
 
 
 def seen(answers: Mapping[str, Iterable[Link]], *, now: datetime) -> SeenChain:
     """Put together what rooms told: links by time, but none before the one that caused it, as clocks lie apart."""
     told = [(room, link) for room, links in answers.items() for link in links]
+    counts = Counter(room for room, _ in told)
     known = {link.link_id: link for _, link in told}
     ordered = sorted(told, key=lambda one: (max(_times(one[1], known)), len(_causes(one[1], known)), one[1].link_id))
     links = tuple(SeenLink(room, link, _depth(link, known)) for room, link in ordered)
-    return SeenChain(links, tuple(_clocks(links, now)))
+    cut = tuple(room for room, count in counts.items() if count >= LINKS_LIMIT)
+    return SeenChain(links, tuple(_clocks(links, now)), cut)
 
 
 def facts(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> dict[str, Any]:
     """The chain for a script."""
+    is_whole = not (missing or chain_seen.cut)
     return {
         "correlation_id": chain,
         "links": [{"room": one.room, "depth": one.depth, **views.json_of(one.link)} for one in chain_seen.links],
@@ -86,17 +92,23 @@ def facts(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> 
                 "started_by": one.started_by.link.link_id,
                 **views.json_of(one.clock),
                 "state": one.state.value,
-                "done_time": one.done_time.isoformat() if one.done_time else None,
+                "done_time": _json_time(one.done_time),
+                "is_certain": is_whole or one.state is not ClockState.OVERDUE,
             }
             for one in chain_seen.clocks
         ],
-        "missing": [{"room": room, "reason": _why(refusal)} for room, refusal in missing.items()],
+        "missing": views.missing_of(missing),
+        "cut": list(chain_seen.cut),
     }
 
 
 def show(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> None:
     """The chain for the human eye; times are those of Viet Nam, where the law counts its days."""
     console = views.console()
+    if not chain_seen.links:
+        console.print(f"No room that answered knows a chain {chain}.")
+        views.show_missing(missing, "what it holds of the chain is missing here")
+        return
     began = min((one.time for one in chain_seen.links), default=None)
     console.print(f"Chain {chain}" + (f", begun on {_legal(began, '%Y-%m-%d')}" if began else ""))
     table = Table("time", "room", "act", "actor", "officer", "case", "outcome", box=None, pad_edge=False)
@@ -114,9 +126,10 @@ def show(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> N
         )
     console.print(table)
     for clock in chain_seen.clocks:
-        console.print(_sentence(clock))
-    for room, refusal in missing.items():
-        console.print(f"{room} did not answer ({_why(refusal)}): what it holds of the chain is missing here.")
+        console.print(_sentence(clock, "a missing room" if missing else "an act not shown" if chain_seen.cut else ""))
+    for room in chain_seen.cut:
+        console.print(f"{room} tells {LINKS_LIMIT:,} links of a chain at most, its oldest: there may be more than shown.")
+    views.show_missing(missing, "what it holds of the chain is missing here")
 
 
 def name_of(identity: str) -> str:
@@ -141,7 +154,8 @@ def _state(clock: LegalClock, done_time: datetime | None, now: datetime) -> Cloc
     return ClockState.OPEN if now <= due_time else ClockState.OVERDUE
 
 
-def _sentence(seen_clock: SeenClock) -> Text:
+def _sentence(seen_clock: SeenClock, unseen: str) -> Text:
+    """What became of a clock; `unseen` is what could have stopped it without being seen here, if there is such."""
     due_time, done_time = seen_clock.due_time, seen_clock.done_time
     due = _legal(due_time, "%Y-%m-%d %H:%M") if due_time else "a day that no calendar tells"
     what = f"{seen_clock.clock.title} ({seen_clock.clock.provision})"
@@ -149,7 +163,7 @@ def _sentence(seen_clock: SeenClock) -> Text:
         case ClockState.MET | ClockState.LATE if done_time is not None:
             rest = f": {what}: done {_legal(done_time, '%Y-%m-%d %H:%M')}, due {due}"
         case ClockState.OVERDUE:
-            rest = f": {what}: was due {due}"
+            rest = f"{f', unless {unseen} did it' if unseen else ''}: {what}: was due {due}"
         case _:
             rest = f" until {due}: {what}"
     return Text.assemble((seen_clock.state.value, _STYLES[seen_clock.state]), rest)
@@ -185,5 +199,10 @@ def _legal(moment: datetime, form: str) -> str:
     return moment.astimezone(LEGAL_ZONE).strftime(form)
 
 
-def _why(refusal: Refusal) -> str:
-    return refusal.reason or refusal.code.name
+def _json_time(moment: datetime | None) -> str | None:
+    """As proto JSON writes it."""
+    if moment is None:
+        return None
+    wire = Timestamp()
+    wire.FromDatetime(moment)
+    return wire.ToJsonString()

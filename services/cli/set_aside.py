@@ -40,7 +40,7 @@ def list_(
             held, missing = dict(asked.answers), dict(asked.missing)
         if as_json:
             messages = [{"room": name, **views.json_of(one)} for name, found in held.items() for one in found]
-            print_json({"messages": messages, "missing": list(missing)})
+            print_json({"messages": messages, "missing": views.missing_of(missing)})
         else:
             views.show_set_aside(held, missing)
         if missing:

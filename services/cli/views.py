@@ -1,7 +1,7 @@
 """Answers of the registry and the rooms for the human eye, and as JSON. What is printed is never taken for markup."""
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,8 +58,8 @@ def connections(listed: Iterable[directory_pb2.Connection], now: datetime) -> Ta
     return table
 
 
-def show_set_aside(held: Mapping[str, Iterable[relay_pb2.SetAside]], missing: Mapping[str, Refusal]) -> None:
-    """What rooms have set aside."""
+def show_set_aside(held: Mapping[str, Sequence[relay_pb2.SetAside]], missing: Mapping[str, Refusal]) -> None:
+    """What rooms have set aside, and in a plain sentence where there is nothing."""
     now, shown = datetime.now(UTC), console()
     table = Table("message", "room", "what", "reason", "since", "tried", box=None, pad_edge=False, header_style="bold")
     table.columns[0].no_wrap = True
@@ -71,10 +71,20 @@ def show_set_aside(held: Mapping[str, Iterable[relay_pb2.SetAside]], missing: Ma
             table.add_row(one.message_id, room, f"{one.kind} {way} {one.peer}", why, since, str(one.attempts))
     if table.row_count:
         shown.print(table)
-    elif held:
-        shown.print(f"Nothing is set aside in {', '.join(held)}.")
-    for room, refusal in missing.items():
-        shown.print(f"{room} did not answer ({refusal.reason or refusal.code.name}): what it holds is missing here.")
+    if well := [room for room, messages in held.items() if not messages]:
+        shown.print(f"Nothing is set aside in {', '.join(well)}.", soft_wrap=True)
+    show_missing(missing, "what it holds is missing here")
+
+
+def show_missing(missing: Mapping[str, Refusal], therefore: str) -> None:
+    """A sentence for each room that did not answer."""
+    for one in missing_of(missing):
+        console().print(f"{one['room']} did not answer ({one['reason']}): {therefore}.", soft_wrap=True)
+
+
+def missing_of(missing: Mapping[str, Refusal]) -> list[dict[str, str]]:
+    """The rooms that did not answer, and why, for a script."""
+    return [{"room": room, "reason": refusal.reason or refusal.code.name} for room, refusal in missing.items()]
 
 
 def age_text(moment: Timestamp, now: datetime) -> str:

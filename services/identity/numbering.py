@@ -83,11 +83,14 @@ def century_sex(birth_year: int, sex: int) -> int:
     return (birth_year - FIRST_YEAR) // 100 * 2 + (sex - _MALE)
 
 
+def has_numbers(birth_year: int, sex: int) -> bool:
+    """Whether there are numbers for a birth year and sex."""
+    return FIRST_YEAR <= birth_year <= LAST_YEAR and sex in (_MALE, _FEMALE)
+
+
 def fits(pin: str, birth_year: int, sex: int) -> bool:
     """Whether a number's year and sex are those of its person. A year that has no number fits none."""
-    if not FIRST_YEAR <= birth_year <= LAST_YEAR or sex not in (_MALE, _FEMALE):
-        return False
-    return pin[3:6] == f"{century_sex(birth_year, sex)}{birth_year % 100:02}"
+    return has_numbers(birth_year, sex) and pin[3:6] == f"{century_sex(birth_year, sex)}{birth_year % 100:02}"
 
 
 def correction_ground(pin: str, before: tuple[int, int], after: tuple[int, int]) -> SuccessionGround | None:

@@ -6,7 +6,6 @@ from services.identity.operations.cards import CardOperations
 from services.identity.operations.numbers import NumberOperations
 from services.identity.repository import Identity
 from services.mesh.core.following import FollowedChange
-from services.mesh.core.people import KnownPerson
 
 
 class Reactions:
@@ -19,14 +18,15 @@ class Reactions:
     def __call__(self, tx: Identity, change: FollowedChange) -> None:
         """Know what the change tells of its person, and do what follows.
 
-        1. What this room is said to have told and does not know, it adopts: history, or what a restored backup lacks.
+        1. What this room is said to have told and does not know, it adopts: history, or what a restored backup lacks. A
+           correction among it asks for no number: history tells the numbers too.
         2. A death cancels the card; a death annulled gives none back, the person requests another.
         3. A birth year or sex that was known before and differs now asks for another number.
 
-        Raises StateNotAllowed, InvalidField, NumberSpaceExhausted for what only an operator can cure.
+        Raises StateNotAllowed, NumberSpaceExhausted for what only an operator can cure.
         """
         if change.source == ROOM_NAME:  # (1)
-            self._adopt(tx, tx.people.note(change), change)
+            self._adopt(tx, change)
             return
         before = tx.people.lock([change.subject_id]).get(change.subject_id)
         person = tx.people.note(change)
@@ -35,7 +35,10 @@ class Reactions:
         if before is not None:  # (3)
             self._numbers.succeed_corrected(tx, before, person, change.causation)
 
-    def _adopt(self, tx: Identity, person: KnownPerson, change: FollowedChange) -> None:
+    def _adopt(self, tx: Identity, change: FollowedChange) -> None:
+        person = tx.people.note_history(change)
         if pin := convert.pin_told(change):
             self._numbers.adopt(tx, person, pin, change.event_time)
         self._cards.adopt(tx, person, convert.documents_told(change), change.event_time)
+        if convert.is_death_told(change):
+            self._cards.cancel_of_deceased(tx, person.subject_id, change.causation)

@@ -108,7 +108,7 @@ def compose(house: House) -> Composition:
         methods=METHODS,
         background=[Background("policy listener", PolicyListener(house.engine, tell).run)],
         policy_source=local.follow,
-        report=partial(directory.report_contacts, house.room.name),
+        report=partial(directory.report_contacts, house.room.name, method=""),
     )
 
 

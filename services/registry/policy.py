@@ -19,7 +19,7 @@ METHODS: Methods = {
     "/npd.registry.v1.RevocationService/RevokeCertificate": allow(operator()),
     "/npd.registry.v1.RightsService/WhoAmI": allow(agency(), operator(), room(), any_state=True),
     "/npd.registry.v1.RightsService/DescribeRights": allow(agency(), operator(), room(), any_state=True),
-    "/npd.registry.v1.PolicyService/WatchPolicy": allow(room()),
+    "/npd.registry.v1.PolicyService/WatchPolicy": allow(room(), any_state=True),
     "/npd.registry.v1.DirectoryService/ListConnections": allow(operator()),
-    "/npd.registry.v1.DirectoryService/ReportContacts": allow(room()),
+    "/npd.registry.v1.DirectoryService/ReportContacts": allow(room(), any_state=True),
 }

@@ -222,5 +222,6 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         self, request: directory_pb2.ReportContactsRequest, context: grpc.ServicerContext
     ) -> directory_pb2.ReportContactsResponse:
         contacts, flow = directory_convert.contacts_from_wire(request), directory_convert.flow_from_wire(request)
-        self._operations.report_contacts(caller_of(context).name, contacts, flow)
+        room, method = caller_of(context).name, call_of(context).method
+        self._operations.report_contacts(room, contacts, flow, method=method)
         return directory_pb2.ReportContactsResponse()

@@ -36,7 +36,7 @@ def compose(house: House) -> Composition:
     effects = Effects(convert.facts_to_bytes, Caller(house.identity, CallerKind.ROOM, name))
     residences = ResidenceOperations(ring.database, policy, clock, effects, ring.require_room)
     households = HouseholdOperations(ring.database, policy, clock, effects, ring.require_room)
-    reading = ReadingOperations(ring.database, policy, clock)
+    reading = ReadingOperations(ring.database, policy, clock, ring.require_room)
     return Composition(
         served=(
             Served(

@@ -33,10 +33,11 @@ from services.residence.household import HeldMembership, Household, HouseholdAct
 
 _CODE = re.compile(r"[0-9]{1,8}", re.ASCII)
 _KINDS = frozenset(kind.value for kind in ResidenceKind)
-# death and removal are found out by the mesh, never stated
+# death, removal and expiry are found out by the mesh, never stated
 _STATED_GROUNDS = frozenset(ground.value for ground in ClosingGround) - {
     ClosingGround.DEATH.value,
     ClosingGround.MOVED.value,
+    ClosingGround.EXPIRED.value,
 }
 
 
@@ -64,7 +65,7 @@ def closing_from_wire(wire: residence_pb2.CloseResidenceRequest) -> Closing:
     """A residence to close. Raises InvalidField."""
     residence_id = UUID(uuid_from_wire(wire.residence_id, "residence_id"))
     if wire.ground not in _STATED_GROUNDS:
-        raise InvalidField("ground", "must be a ground of the contract, and neither DEATH nor MOVED")
+        raise InvalidField("ground", "must be a ground of the contract, and neither DEATH nor MOVED nor EXPIRED")
     return Closing(residence_id, ClosingGround(wire.ground), day_from_wire(wire.closing_date, "closing_date"))
 
 

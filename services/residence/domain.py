@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 from enum import Enum
 from typing import TypeAlias
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from services.mesh.core import places
 from services.mesh.core.errors import InvalidField, Kind, MeshError
@@ -31,6 +31,12 @@ class AlreadyResident(MeshError):
     """The person resides there already, or has a temporary residence."""
 
     kind, reason = Kind.ALREADY_EXISTS, "ALREADY_RESIDENT"
+
+
+class ActUnknown(MeshError):
+    """This room has heard nothing of the person because of the act that is said to ask for his residence."""
+
+    kind, reason = Kind.NOT_FOUND, "ACT_UNKNOWN"
 
 
 class StateNotAllowed(MeshError):
@@ -70,6 +76,7 @@ class ClosingGround(Enum):
     ABSENT = 4
     DWELLING_LOST = 5
     CANCELLED = 6
+    EXPIRED = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +135,10 @@ class Residence:
         """Whether it is in force."""
         return self.state is ResidenceState.ACTIVE
 
+    def is_expired(self, today: date) -> bool:
+        """Whether its planned last day has passed while it was in force."""
+        return self.is_active and self.end_date is not None and self.end_date < today
+
     def closed(self, ground: ClosingGround, day: date) -> "Residence":
         """As it stands when it is closed. Raises StateNotAllowed, InvalidField for a day before its first."""
         if not self.is_active:
@@ -153,6 +164,14 @@ class NewResidence:
     def paths(self) -> tuple[str, ...]:
         """The paths that its agreement must grant."""
         return (self.kind.path, *(("household", "relation_to_head") if self.joining else ()))
+
+    def is_joining(self, household_id: UUID | None) -> bool:
+        """Whether it is a household that exists, this one, that is to be joined."""
+        return self.joining is not None and household_id is not None and self.joining.household_id == household_id
+
+    def residence_of(self, subject_id: UUID) -> "Residence":
+        """The residence that somebody gets by it, in no household yet."""
+        return Residence(uuid4(), subject_id, self.kind, self.address, self.start_date, self.end_date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,13 +212,37 @@ class History:
         """Whether this room itself registered or closed a residence of the kind: then the record's is of no account."""
         return any(one.kind is kind and not (one.is_adopted and one.is_active) for one in self.residences)
 
-    def closed_by(self, new: NewResidence) -> list[Residence]:
+    def home_of(self, new: NewResidence) -> Residence | None:
+        """The permanent residence that stays as it is, because a new household at the same address is all that is new.
+
+        Raises InvalidField for a first day before that of the residence.
+        """
+        permanent = self.active(ResidenceKind.PERMANENT)
+        if new.kind is not ResidenceKind.PERMANENT or new.joining is None or permanent is None:
+            return None
+        if not permanent.address.is_same_as(new.address):
+            return None
+        self._require_later(new)
+        return permanent
+
+    def closed_by(self, new: NewResidence, today: date) -> list[Residence]:
         """The residences that a new one ends, as they stand then.
 
-        A permanent one replaces the permanent one, and a temporary one in its own commune. Raises AlreadyResident,
-        ResidenceInSameCommune, InvalidField for a first day before the end of what went before.
-        Source: Residence Law 68/2020; DOMAIN.md 2.4.
+        A permanent one replaces the permanent one, and a temporary one in its own commune; either ends a temporary one
+        that has expired. Raises AlreadyResident, ResidenceInSameCommune, InvalidField for a first day before the end of
+        what went before, or a last day that has passed. Source: Residence Law 68/2020; DOMAIN.md 2.4.
         """
+        if new.end_date is not None and new.end_date < today:
+            raise InvalidField("end_date", "must not lie before today")
+        expired = [
+            # the record may have told a last day before the first
+            one.closed(ClosingGround.EXPIRED, max(one.end_date or today, one.start_date or date.min))
+            for one in self.residences
+            if one.is_expired(today)
+        ]
+        return [*expired, *self.with_each(*expired)._replaced_by(new)]
+
+    def _replaced_by(self, new: NewResidence) -> list[Residence]:
         permanent, temporary = self.active(ResidenceKind.PERMANENT), self.active(ResidenceKind.TEMPORARY)
         if new.kind is ResidenceKind.TEMPORARY:
             if temporary is not None:

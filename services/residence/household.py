@@ -6,6 +6,9 @@ from uuid import UUID, uuid5
 from services.mesh.core.errors import Kind, MeshError
 from services.mesh.core.people import KnownPerson, Name
 
+MEMBERS_LIMIT = 200
+"""How many a household may be. Each member's record names them all, and `sharing` refuses items above 64 KiB."""
+
 _ADOPTED = UUID("5b8b4f34-6b0e-4d8c-9a51-2f4f1c0c7d11")
 
 
@@ -23,6 +26,12 @@ class PersonNotInHousehold(MeshError):
 
 class HeadAlready(MeshError):
     """The person is the head of the household already."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
+
+
+class HouseholdFull(MeshError):
+    """The household has as many members as it may have."""
 
     kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
 
@@ -62,10 +71,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Household:
-    """A household as it is composed."""
+    """A household as it is composed. `is_adopted`: this room knows it from the record alone, and never told of it."""
 
     household_id: UUID
     members: tuple[Member, ...]
+    is_adopted: bool = False
 
     @property
     def head(self) -> Member | None:
@@ -76,6 +86,11 @@ class Household:
     def in_order(self) -> tuple[Member, ...]:
         """Its members, the head first, then by name."""
         return tuple(sorted(self.members, key=lambda one: (not one.is_head, one.name.full, one.pin)))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nobody else may join it."""
+        return len(self.members) >= MEMBERS_LIMIT
 
     def member(self, subject_id: UUID) -> Member | None:
         """A person as its member."""
@@ -90,7 +105,7 @@ class Household:
         return replace(self, members=tuple(one for one in self.members if one.subject_id != subject_id))
 
     def headed_by(self, subject_id: UUID) -> "Household":
-        """The household under a head, one of its members; the former one stays, in no stated relation to the new.
+        """The household under a head, one of its members; nobody has stated how the others are related to him.
 
         Raises PersonNotInHousehold, HeadAlready.
         """
@@ -99,8 +114,8 @@ class Household:
             raise PersonNotInHousehold()
         if named is former:
             raise HeadAlready(object=f"household {self.household_id}", state="headed by this person")
-        changed = self if former is None else self.with_member(replace(former, is_head=False))
-        return changed.with_member(replace(named, is_head=True, relation=None))
+        members = (replace(one, relation=None, is_head=one is named) for one in self.members)
+        return replace(self, members=tuple(members), is_adopted=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +127,7 @@ class HeldMembership:
 
     @property
     def household_id(self) -> UUID:
-        """The id of a household that only the record told of: the same for all of its members."""
+        """The id under which a household is first known from the record: whoever of its members comes first."""
         return uuid5(_ADOPTED, self.head_pin)
 
 

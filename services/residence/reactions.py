@@ -20,7 +20,8 @@ class Reactions:
 
         1. The person is known as the record knows him now.
         2. Residences and a household of his that only the record knows are taken over.
-        3. If he is dead, his residences are closed and he leaves his household.
+        3. If he is dead, his residences are closed and he leaves his household. That there was nothing to close is said
+           once, when the death becomes known.
         4. If he has another name or number, his household is told of anew.
         """
         before = tx.people.lock([change.subject_id]).get(change.subject_id)
@@ -33,6 +34,7 @@ class Reactions:
         if membership is not None:
             self._households.adopt(tx, person, membership)
         if person.is_deceased:  # (3)
-            self._residences.close_by_death(tx, person, change.causation)
+            is_news = before is None or not before.is_deceased
+            self._residences.close_by_death(tx, person, change.causation, is_news=is_news)
         if before is not None and (before.name, before.pin) != (person.name, person.pin):  # (4)
             self._households.tell_anew(tx, person, change.causation)

@@ -1,6 +1,7 @@
 """The rows of residence, inside a transaction: domain objects in, domain objects out. Decides nothing."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -68,11 +69,17 @@ class Households:
 
     def found(self, household_id: UUID) -> None:
         """Begin a household; nobody is a member of it yet."""
-        self._connection.execute(HOUSEHOLDS.insert().values(household_id=household_id))
+        self._connection.execute(HOUSEHOLDS.insert().values(household_id=household_id, is_adopted=False))
 
-    def ensure(self, household_id: UUID) -> None:
-        """Know a household, if it is not known yet."""
-        self._connection.execute(insert(HOUSEHOLDS).values(household_id=household_id).on_conflict_do_nothing())
+    def adopt(self, household_id: UUID) -> None:
+        """Know a household from the record, if it is not known yet."""
+        row = insert(HOUSEHOLDS).values(household_id=household_id, is_adopted=True)
+        self._connection.execute(row.on_conflict_do_nothing())
+
+    def own(self, *household_ids: UUID) -> None:
+        """Have a word of this room's own on households, which are locked: from now on the record's is of no account."""
+        mine = HOUSEHOLDS.update().where(HOUSEHOLDS.c.household_id.in_(household_ids), HOUSEHOLDS.c.is_adopted)
+        self._connection.execute(mine.values(is_adopted=False))
 
     def id_of(self, subject_id: UUID) -> UUID | None:
         """The household of which a person is a member."""
@@ -83,7 +90,7 @@ class Households:
         """Those of the households that exist, locked in one order until the transaction ends."""
         wanted = HOUSEHOLDS.select().where(HOUSEHOLDS.c.household_id.in_(list(household_ids)))
         rows = self._connection.execute(wanted.order_by(HOUSEHOLDS.c.household_id).with_for_update()).all()
-        return {row.household_id: self.composed(row.household_id) for row in rows}
+        return {row.household_id: replace(self.composed(row.household_id), is_adopted=row.is_adopted) for row in rows}
 
     def composed(self, household_id: UUID) -> Household:
         """A household as it is composed; without members, if it does not exist."""

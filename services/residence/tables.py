@@ -54,6 +54,7 @@ HOUSEHOLDS = Table(
     "households",
     METADATA,
     Column("household_id", Uuid, primary_key=True, doc="locked by whoever changes its members, or tells of them"),
+    Column("is_adopted", Boolean, nullable=False, doc="known from the record alone; false once told of"),
     info={"shard_key": ("household_id",)},
 )
 

@@ -25,7 +25,7 @@ from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire.metrics import SEQUENCED
 from services.mesh.wire.room import Composition, House, Room
 from services.mesh.wire.server import Served
-from services.sharing.changes.operations import Acknowledging, Following
+from services.sharing.changes.operations import Acknowledging, Delivering
 from services.sharing.changes.reader import FeedReader
 from services.sharing.changes.repository import integrate
 from services.sharing.changes.servicer import ChangeServicer
@@ -74,7 +74,7 @@ def compose(house: House) -> Composition:
     verifications = Gatherer(Verifying(store, policy, sealer, clock).verify_citizens, **limits)
     report = FlowReport(database, policy, clock)
     contributing = Contributing(database, policy, clock, feed.wake, report.taken)
-    following = Following(database, reader, policy, clock)
+    following = Delivering(database, reader, policy, clock)
     acknowledging = Acknowledging(database, following.require_right, clock)
     usage = FindingUsage(database, policy, sealer, clock)
     return Composition(

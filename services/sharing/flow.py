@@ -1,15 +1,16 @@
 """How far messages and changes have flowed, as this room knows it: from which sources, and to which followers."""
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.contacts import Activity, Flow, Lag
 from services.mesh.core.db import Database
 from services.mesh.core.rights import Policy
-from services.sharing.changes.domain import Feed, Marks, reach
+from services.sharing.changes.domain import Feed, Following, Marks, in_force, reach
 from services.sharing.unit import Sharing
 
 _TOLD_FOR = timedelta(minutes=1)
@@ -56,10 +57,15 @@ class FlowReport:
         seen = reach(self._policy(), legal_date(now))
         with self._db.transaction() as tx:
             feed, rejected = tx.changes.extent(), tx.followers.rejected_counts()
-            lags: dict[str, Lag] = {}
+            followings = tx.followers.all_followings(feed.incarnation)
+            by_follower: defaultdict[str, list[Marks]] = defaultdict(list)
             for marks in tx.followers.all_marks():
-                lag = self._lag(tx, feed, marks, seen.get(marks.follower, frozenset()), rejected)
-                lags[marks.follower] = _worst(lag, lags.get(marks.follower, lag))
+                by_follower[marks.follower].append(_started(marks, feed, followings))
+            lags: dict[str, Lag] = {}
+            for follower, marks_of_one in by_follower.items():
+                for marks in in_force(marks_of_one):
+                    lag = self._lag(tx, feed, marks, seen.get(follower, frozenset()), rejected)
+                    lags[follower] = _worst(lag, lags.get(follower, lag))
         return Flow(activities=activities, lags=tuple(lags.values()))
 
     def _lag(self, tx: Sharing, feed: Feed, marks: Marks, paths: frozenset[str], rejected: dict[str, int]) -> Lag:
@@ -67,8 +73,6 @@ class FlowReport:
 
         Each look counts a bounded stretch and goes on from the last one; what lies beyond it counts as it stands.
         """
-        if marks.incarnation != feed.incarnation:
-            marks = Marks(marks.follower, marks.lane, feed.incarnation, feed.oldest, feed.oldest)
         key = marks.follower, "" if marks.lane is None else marks.lane.name
         seen = self._seen.get(key)
         if seen is None or (seen.marks, seen.paths) != (marks, paths):
@@ -79,9 +83,19 @@ class FlowReport:
             seen = _Seen(marks, paths, until, seen.count + more.count, seen.first_time or more.first_time)
         self._seen[key] = seen
         beyond = feed.head - until
-        return Lag(marks.follower, seen.count + beyond, seen.first_time, rejected.get(marks.follower, 0))
+        first_time = seen.first_time or (tx.changes.first_time_after(until) if beyond else None)
+        return Lag(marks.follower, seen.count + beyond, first_time, rejected.get(marks.follower, 0))
+
+
+def _started(marks: Marks, feed: Feed, followings: Sequence[Following]) -> Marks:
+    """A follower's marks in this incarnation; what lies before the place from which it is served is none of its."""
+    if marks.incarnation != feed.incarnation:
+        marks = replace(marks, incarnation=feed.incarnation, received=feed.oldest, applied=feed.oldest)
+    mine = [one for one in followings if one.follower == marks.follower and one.lane in (None, marks.lane)]
+    start = min((one.position_from for one in mine), default=0)
+    return marks.moved_to(start, start)
 
 
 def _worst(one: Lag, other: Lag) -> Lag:
-    """Of the lanes of one follower: the one that is most behind."""
+    """Of the marks of one follower: the one that is most behind."""
     return max(one, other, key=lambda lag: lag.unapplied_count)

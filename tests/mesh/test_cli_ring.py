@@ -104,7 +104,9 @@ def test_a_chain_that_no_room_knows_exits_with_1(npd: Npd) -> None:
     answered = npd("chain", "show", unknown)
     assert answered.returncode == 1
     assert unknown in answered.stderr
-    assert npd("chain", "show", unknown, residence="localhost:1").returncode == 3, "that room may know it"
+    answered = npd("chain", "show", unknown, residence="localhost:1")
+    assert answered.returncode == 3, "that room may know it"
+    assert answered.stdout.startswith(f"No room that answered knows a chain {unknown}.")
 
 
 def test_when_no_room_answers_the_reason_is_said(npd: Npd, chain: UUID) -> None:
@@ -140,6 +142,8 @@ def test_a_list_names_the_room_that_did_not_answer(npd: Npd, registry: Running) 
     answered = npd("set-aside", "list", residence="localhost:1")
     assert answered.returncode == 3
     assert "residence did not answer" in answered.stdout
+    told = json.loads(npd("set-aside", "list", "--json", residence="localhost:1").stdout)
+    assert [(one["room"], bool(one["reason"])) for one in told["missing"]] == [("residence", True)]
 
 
 def test_what_is_not_set_aside_cannot_be_tried_again(npd: Npd, registry: Running) -> None:

@@ -16,7 +16,7 @@ from npd_pki.identity import Kind
 from services.civil_status.app import ROOM
 from services.identity.app import ROOM as IDENTITY
 from services.sharing.app import ROOM as SHARING
-from tests.mesh_fixture import Desk, Running, Stage, today, wait_until, wire_date
+from tests.mesh_fixture import Desk, Running, Stage, today, wait_until, wait_until_caught_up, wire_date
 from tests.rpc.test_civil_status_callers import (
     BIRTH_GROUND,
     DETAILS,
@@ -47,6 +47,7 @@ class Ring:
         }
         agreement_id = desk.agree("justice/civil", "STATE_MANAGEMENT", "D70/2024.9", grants)
         stage.settle()
+        wait_until_caught_up(self.identity)
         self.registrar = Registrar(self.civil_status, Kind.AGENCY, "justice/civil", agreement_id)
         self.numbers = number_pb2_grpc.NumberServiceStub(self.identity.channel(Kind.AGENCY, "justice/civil"))
         self.lookup = lookup_pb2_grpc.LookupServiceStub(self.sharing.channel(Kind.AGENCY, "justice/civil"))

@@ -86,7 +86,7 @@ class Seen:
 class IdentityScene:
     """The identity room at work over a registry, without the room sharing: what it would tell stays in its outbox."""
 
-    def __init__(self, stage: Stage, desk: Desk, **settings: Any) -> None:
+    def __init__(self, stage: Stage, desk: Desk, *, knows_history: bool = True, **settings: Any) -> None:
         self.stage, self.desk, self.clock = stage, desk, StandingClock()
         ages = {"rights_max_age": timedelta(days=9999), "revocations_max_age": timedelta(days=9999)}
         self.identity = stage.start(ROOM, clock=self.clock, **{"sandbox": True, **ages, **settings})
@@ -109,6 +109,8 @@ class IdentityScene:
         )  # fmt: skip
         self._react = Reactions(self.operations, cards)
         self._serial, self._position = 100_000, 0
+        if knows_history:
+            self.catch_up()
 
     def agency(self, name: str, grants: Mapping["AccessMode.ValueType", Sequence[str]]) -> Party:
         """A system with the officer o-1 and an agreement."""
@@ -194,6 +196,12 @@ class IdentityScene:
         """Let the room learn of a death."""
         dead = DeathOrMissing(kind=DEAD, date=Date(year=2026, month=11, day=1))
         return self.tell(subject_id, Person(pin=person.pin, death_or_missing=dead), "death_or_missing")
+
+    def catch_up(self) -> None:
+        """Let the room have followed the feed to its head."""
+        with self.database.transaction() as tx:
+            tx.followed.lock_cursor()
+            tx.followed.catch_up()
 
     def links(self, correlation_id: UUID | str) -> list[Act]:
         """The links of a chain."""

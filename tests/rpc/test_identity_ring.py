@@ -18,7 +18,7 @@ from services.identity.app import ROOM
 from services.mesh.core.clock import SystemClock
 from services.mesh.core.places import list_version
 from services.sharing.app import ROOM as SHARING
-from tests.mesh_fixture import Desk, Running, Stage, new_id, today, wait_until
+from tests.mesh_fixture import Desk, Running, Stage, new_id, today, wait_until, wait_until_caught_up
 from tests.rpc.test_identity_callers import DEAD, LOOKUP, REGISTER, REGISTRAR, VERIFY
 from tests.rpc.test_sharing_callers import refusal_or
 
@@ -36,6 +36,7 @@ class RingScene:
         grants = {REGISTER: ["pin", "id_cards"], LOOKUP: ["pin", "id_cards"], VERIFY: ["id_cards"]}
         agreement_id = desk.agree("mps/office", "STATE_MANAGEMENT", "D70/2024.9", grants)
         stage.settle()
+        wait_until_caught_up(self.identity)
         self.access = AccessContext(agreement_id=agreement_id, case_reference="case/1", officer_id="o-1")
         office = self.identity.channel(Kind.AGENCY, "mps/office")
         self.numbers = number_pb2_grpc.NumberServiceStub(self.identity.channel(Kind.MESH, "civil_status"))

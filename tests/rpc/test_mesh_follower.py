@@ -17,7 +17,7 @@ from services.mesh.core.chain import Causation
 from services.mesh.core.db import Database
 from services.mesh.core.errors import InvalidField, PeerUnavailable, StoreUnavailable
 from services.mesh.core.evidence.log import Log
-from services.mesh.core.following import Cursor, Followed, FollowedChange
+from services.mesh.core.following import Cursor, Followed, FollowedChange, Page
 from services.mesh.core.ring_unit import RingUnit
 from services.mesh.wire.follower import Feed, Follower
 from services.mesh.wire.peer import PeerRefused
@@ -28,7 +28,6 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 ANNA, BINH = UUID(int=1), UUID(int=2)
 NO_LOG = cast(Log, None)  # reactions of these tests record nothing
 
-Page = tuple[Sequence[FollowedChange], Cursor]
 Acknowledged = tuple[Cursor, list[tuple[UUID, str]], list[UUID]]
 
 
@@ -116,7 +115,7 @@ def change(position: int, subject: UUID = ANNA) -> FollowedChange:
 
 
 def page(*changes: FollowedChange, incarnation: int = 7) -> Page:
-    return changes, Cursor(incarnation, changes[-1].position)
+    return Page(changes, Cursor(incarnation, changes[-1].position))
 
 
 @pytest.fixture
@@ -289,7 +288,7 @@ def test_a_recovery_is_said_until_it_is_heard(
 
 def test_a_restored_feed_is_followed_from_where_it_says(room: Room) -> None:
     room.follow(page(change(8)))
-    feed = room.follow(([], Cursor(9, 5)), page(change(6, BINH), incarnation=9))
+    feed = room.follow(Page([], Cursor(9, 5)), page(change(6, BINH), incarnation=9))
     assert feed.watched[0] == Cursor(7, 8)
     assert room.cursor() == Cursor(9, 6)
     assert room.applied == [8, 6], "positions of another incarnation are not compared"
@@ -299,7 +298,7 @@ def test_a_change_set_aside_that_a_restored_feed_tells_again_is_kept_once(room: 
     refused = change(8)
     room.faults[8] = InvalidField("pin", "is wrong")
     room.follow(page(refused))
-    room.follow(([], Cursor(9, 0)), page(refused, incarnation=9))
+    room.follow(Page([], Cursor(9, 0)), page(refused, incarnation=9))
     assert room.aside() == [refused.change_id]
 
 

@@ -18,7 +18,7 @@ from npd.common.v1.person_pb2 import (
     Sex,
 )
 from services.local.postgres import EmbeddedPostgres
-from services.mesh.core.chain import Causation
+from services.mesh.core.chain import Act, Causation, Chain
 from services.mesh.core.db import Database
 from services.mesh.core.errors import MeshError
 from services.mesh.core.following import FollowedChange
@@ -118,11 +118,24 @@ def test_who_is_missing_is_not_dead(people: People) -> None:
     assert reason(people, stated(), alive=True) == ""
 
 
-def test_what_this_room_told_itself_is_an_echo(people: People) -> None:
+def test_what_an_act_of_this_room_told_is_an_echo(people: People) -> None:
     people.put(KNOWN)
     older = Person(full_name=PersonName(full="Old Name"))
-    assert people.note(change(older, "full_name", pin=WHOLE.pin, source="residence")) == KNOWN
+    told = change(older, "full_name", pin=WHOLE.pin, source="residence")
+    act_id = uuid4()
+    Chain(people._connection).add(
+        Act(act_id, told.causation.correlation_id, None, "residence.x", "spiffe://x", None, NOW)
+    )
+    assert people.note(replace(told, caused_by=act_id)) == KNOWN
     assert people.find(KNOWN.pin) == KNOWN
+
+
+def test_what_this_room_told_and_knows_no_act_of_is_news(people: People) -> None:
+    people.put(KNOWN)
+    dead = Person(death_or_missing=DeathOrMissing(kind=DEATH_OR_MISSING_KIND_DEAD))
+    lost = change(dead, "death_or_missing", pin=WHOLE.pin, source="residence")
+    noted = people.note(replace(lost, caused_by=uuid4()))
+    assert noted.is_deceased, "its store was restored to a state before that act"
 
 
 def test_an_echo_of_somebody_who_is_not_known_is_history(people: People) -> None:

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from uuid import UUID, uuid4
@@ -129,6 +130,40 @@ def test_while_the_peer_is_away_everything_stays_as_it_is(
         rows = connection.execute(select(OUTBOX.c.attempts, OUTBOX.c.due_time))
         assert [(row.attempts, row.due_time) for row in rows] == [(0, None)] * 2
     receiver.is_away = False
+    assert [handing.step(), handing.step()] == [1, 1], "it begins anew with small portions"
+
+
+def test_one_message_that_the_peer_cannot_cope_with_does_not_stop_the_others(
+    database: Database[Outbox], relay: Open
+) -> None:
+    people = [uuid4() for _ in range(40)]
+    put(database, *((one, f"m{number}") for number, one in enumerate(people)))
+    receiver = Receiver()
+
+    def deliver(messages: Sequence[Message]) -> list[Fate]:
+        if any(message.payload == b"m7" for message in messages):
+            raise PeerUnavailable(PEER)  # it makes the peer time out, which looks like a peer that is away
+        return receiver(messages)
+
+    handing = relay(deliver)
+    for _ in range(200):
+        with suppress(PeerUnavailable):
+            handing.step()
+    assert sorted(text for call in receiver.calls for text in call) == sorted(f"m{n}" for n in range(40) if n != 7)
+    assert extent(database) == (1, 0)
+
+
+def test_while_nothing_is_taken_no_fault_is_counted(engine: Engine, database: Database[Outbox], relay: Open) -> None:
+    put(database, (ANNA, "a1"), (BINH, "b1"))
+    receiver = Receiver()
+    receiver.broken = {"a1", "b1"}
+    handing = relay(receiver)
+    for _ in range(9):
+        make_due(engine)
+        handing.step()
+    assert extent(database) == (2, 0), "the peer is at fault: it takes nothing at all"
+    receiver.broken = set()
+    make_due(engine)
     assert handing.step() == 2
 
 
@@ -189,12 +224,14 @@ def test_a_fault_is_pinned_on_its_message_and_no_other_waits_for_it(
     assert handing.step() == 2
     assert receiver.calls == [["a1"], ["c1"]]
     assert handing.step() == 0, "it is postponed, and what follows it waits"
-    for _ in range(3):
+    for number in range(3):
+        put(database, (CHI, f"c{number + 2}"))  # the peer takes others: the fault is the message's
         make_due(engine)
-        assert handing.step() == 0
+        assert handing.step() == 1
     assert extent(database) == (2, 0)
+    put(database, (CHI, "c5"))
     make_due(engine)
-    assert handing.step() == 1
+    assert handing.step() == 2
     assert extent(database) == (1, 1)
     with database.transaction() as outbox:
         (aside,) = outbox.all_set_aside()

@@ -1,4 +1,4 @@
-"""Rights that are too old: agencies are refused until the registry is heard of again, rooms and operators are not."""
+"""Rights that are too old: agencies and rooms are refused until the registry is heard of again, operators are not."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -65,7 +65,7 @@ def stale(refusal: Refusal) -> None:
     assert int(refusal.metadata["age_seconds"]) >= 60
 
 
-def test_agencies_are_refused_while_the_policy_is_too_old_and_others_are_not(
+def test_agencies_and_rooms_are_refused_while_the_policy_is_too_old_and_operators_are_not(
     stage: Stage, sharing: Running, clock: ShiftedClock, access: AccessContext
 ) -> None:
     stage.settle()
@@ -84,7 +84,8 @@ def test_agencies_are_refused_while_the_policy_is_too_old_and_others_are_not(
     with pytest.raises(grpc.RpcError) as ended:
         next(answers)
     stale(refusal_of(ended.value))
-    call(sharing, Kind.MESH, "identity")
+    follow = change_pb2_grpc.ChangeServiceStub(sharing.channel(Kind.MESH, "identity")).PullChanges
+    stale(refused(follow, change_pb2.PullChangesRequest()))  # what a room may follow and tell is policy too
     call(sharing, Kind.OPERATOR, "lan")
     assert sharing.entries() == recorded, "it is the mesh's own fault, which refuses nobody anything"
 

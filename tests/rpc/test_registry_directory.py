@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from npd.common.v1.evidence_pb2 import OUTCOME_REFUSED
 from npd.registry.v1 import directory_pb2, directory_pb2_grpc
 from npd_pki.identity import Kind
 from tests.mesh_fixture import Desk, Running, refused
@@ -105,6 +106,21 @@ def test_figures_of_one_kind_leave_the_others_as_they_are(registry: Running) -> 
     room = connections(registry)["identity"]
     assert (room.backlog_count, room.set_aside_count, room.unapplied_count, room.rejected_count) == (4, 1, 6, 5)
     assert room.HasField("last_contribution_time")
+
+
+def test_only_the_keeper_of_the_record_tells_of_contributions_and_followers(registry: Running, desk: Desk) -> None:
+    desk.register("victim/core")
+    before = connections(registry)["victim/core"]
+    stub = directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.MESH, "residence"))
+    for request in (activity("victim/core", ago(1)), lag("victim/core", 0, None, 0)):
+        request.backlog.backlog_count = 77
+        refusal = refused(stub.ReportContacts, request)
+        assert (refusal.reason, refusal.metadata["caller_kind"]) == ("METHOD_NOT_ALLOWED", "room")
+        assert refusal.metadata["method"] == "/npd.registry.v1.DirectoryService/ReportContacts"
+        entry = registry.entries()[-1]
+        assert (entry.outcome, entry.reason) == (OUTCOME_REFUSED, "METHOD_NOT_ALLOWED")
+    assert connections(registry)["victim/core"] == before
+    assert connections(registry)["residence"].backlog_count != 77, "such a report is refused whole"
 
 
 def test_reports_that_tell_of_each_other_never_wait_in_a_circle(registry: Running) -> None:

@@ -156,7 +156,8 @@ def test_household_whose_head_moves_is_vacant_until_one_is_named(office: Office)
     vacated = recorded.link("residence.vacate_head")
     assert (str(vacated.correlation_id), str(vacated.causation_id)) == (done.act_id, done.act_id)
     assert (vacated.actor, vacated.agreement_id) == (ITSELF, None)
-    assert [(one.caller, one.object) for one in recorded.entries[1:]] == [(ITSELF, f"act {vacated.link_id}")]
+    assert [(one.caller, one.object) for one in recorded.entries[1:]] == [(ITSELF, f"act {vacated.link_id}")] * 2
+    assert len({one.subject.pseudonym for one in recorded.entries}) == 3
     assert composed(recorded.of(head).person) == (head.pin, set())
     for left in (child, other):
         told = recorded.of(left)
@@ -167,19 +168,23 @@ def test_household_whose_head_moves_is_vacant_until_one_is_named(office: Office)
     with office.recording() as recorded:
         named = office.stub.NameHead(names(office, household_id, child))
     require_act(office, recorded, "residence.name_head", named.act_id, "NameHead")
-    assert (recorded.acts, len(recorded.entries)) == (["residence.name_head"], 1)
+    assert (recorded.acts, len({one.subject.pseudonym for one in recorded.entries})) == (["residence.name_head"], 2)
+    assert {(one.object, tuple(one.paths)) for one in recorded.entries} == {
+        (f"act {named.act_id}", ("household", "relation_to_head"))
+    }
     members = named.household.members
     assert named.household.household_id == household_id
     assert [(one.pin, one.is_head, one.relation_to_head.code) for one in members] == [
         (child.pin, True, ""),
-        (other.pin, False, "02"),
+        (other.pin, False, ""),
     ]
     assert [one.name for one in members] == [child.person.full_name, other.person.full_name]
     assert {item.pin for item in recorded.told} == pins(child, other)
     assert {composed(item.person)[0] for item in recorded.told} == {child.pin}
-    assert sorted(recorded.of(child).update_mask.paths) == ["household", "relation_to_head"]
-    assert not recorded.of(child).person.HasField("relation_to_head")
-    assert list(recorded.of(other).update_mask.paths) == ["household"]
+    for one in (child, other):
+        assert sorted(recorded.of(one).update_mask.paths) == ["household", "relation_to_head"]
+        assert not recorded.of(one).person.HasField("relation_to_head"), "of the new head nobody has stated it"
+    assert shown(office, other) == [(child.pin, True, ""), (other.pin, False, "")]
 
 
 def test_former_head_stays_a_member(office: Office) -> None:

@@ -26,7 +26,7 @@ from npd.sharing.v1.change_pb2 import (
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
 from services.mesh.core.following import Cursor as Place
-from services.mesh.core.following import FollowedChange
+from services.mesh.core.following import FollowedChange, Page
 from services.mesh.core.rights import Lane
 from services.mesh.wire.follower import Feed
 from services.sharing.flow import FlowReport
@@ -168,17 +168,17 @@ def test_agency_must_name_its_ground(scene: Scene, tax: Party, method: str) -> N
 def test_feed_of_the_mesh_reads_what_is_served_and_acknowledges_it(scene: Scene) -> None:
     """The client that every room of the ring follows with."""
     feed = Feed(scene.sharing.channel(Kind.MESH, "identity"))
-    [(nothing, resume)] = list(feed.watch(Place(0, 0)))
+    [begun] = list(feed.watch(Place(0, 0)))
     start = now(scene)
-    assert (nothing, resume) == ([], Place(start.incarnation, 0)), "a room that begins is told where"
+    assert begun == Page([], Place(start.incarnation, 0)), "a room that begins is told where"
     cause = Causation(correlation_id=new_id(), causation_id=new_id())
     person = scene.citizen(marital_status=None)
     scene.identity.contribute(
         scene.news(person, Person(full_name=person_pb2.PersonName(full="Lê An")), "full_name", causation=cause)
     )
     changes: list[FollowedChange] = []
-    for page, _ in feed.watch(Place(start.incarnation, start.position)):
-        changes += page
+    for page in feed.watch(Place(start.incarnation, start.position)):
+        changes += page.changes
         if len(changes) == 2:
             break
     assert [change.pin for change in changes] == [person.pin] * 2

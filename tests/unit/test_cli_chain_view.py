@@ -7,11 +7,13 @@ import grpc
 import pytest
 from rich.console import Console
 
+from npd.common.v1 import relay_pb2
 from npd.common.v1.chain_pb2 import LegalClock, Link
 from npd.registry.v1 import agency_pb2, directory_pb2
 from npd_client.errors import Refusal
 from services.cli import chain_view, views
 from services.cli.chain_view import ClockState
+from services.mesh.core.chain import LINKS_LIMIT
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 AWAY = {"residence": Refusal(grpc.StatusCode.UNAVAILABLE)}
@@ -111,6 +113,68 @@ def test_a_chain_is_printed_with_its_clocks_and_with_who_is_missing(capsys: pyte
     assert "LATE: Residence is closed (D58/2026.4.7): done 2026-11-26 15:00, due 2026-11-23 16:00" in said
     assert "+3 d 15:00:00" in said
     assert "residence did not answer (UNAVAILABLE)" in said
+
+
+def test_a_chain_of_which_only_a_missing_room_may_know_is_said_to_be_unknown(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    chain_view.show("6f1c", chain_view.seen({"sharing": []}, now=NOW), AWAY)
+    assert capsys.readouterr().out.splitlines() == [
+        "No room that answered knows a chain 6f1c.",
+        "residence did not answer (UNAVAILABLE): what it holds of the chain is missing here.",
+    ]
+
+
+def test_an_overdue_clock_is_not_certain_while_a_room_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    late = chain_view.seen({"civil_status": [link("death", seconds=-100, due=-60)]}, now=NOW)
+    chain_view.show("6f1c", late, AWAY)
+    assert "OVERDUE, unless a missing room did it: Residence is closed" in capsys.readouterr().out
+    assert [one["is_certain"] for one in chain_view.facts("6f1c", late, AWAY)["clocks"]] == [False]
+    chain_view.show("6f1c", late, {})
+    assert "OVERDUE: Residence is closed" in capsys.readouterr().out
+    assert [one["is_certain"] for one in chain_view.facts("6f1c", late, {})["clocks"]] == [True]
+
+
+def test_a_list_that_may_be_cut_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    links = [link("death", seconds=-100, due=-60), *(link(f"m{number}", "death") for number in range(LINKS_LIMIT - 1))]
+    whole = chain_view.seen({"a": links[:-1], "b": []}, now=NOW)
+    chain_view.show("6f1c", whole, {})
+    assert "there may be more" not in capsys.readouterr().out
+    assert chain_view.facts("6f1c", whole, {})["cut"] == []
+    cut = chain_view.seen({"a": links, "b": []}, now=NOW)
+    chain_view.show("6f1c", cut, {})
+    said = capsys.readouterr().out
+    assert "a tells 1,000 links of a chain at most, its oldest: there may be more than shown." in said
+    assert "OVERDUE, unless an act not shown did it" in said
+    assert chain_view.facts("6f1c", cut, {})["cut"] == ["a"]
+
+
+def test_times_for_scripts_are_those_of_proto_json() -> None:
+    links = [link("death", seconds=-100, due=60), link("close", "death", seconds=30)]
+    (clock,) = chain_view.facts("6f1c", chain_view.seen({"a": links}, now=NOW), {})["clocks"]
+    assert (clock["due_time"], clock["done_time"]) == ("2026-11-23T08:01:00Z", "2026-11-23T08:00:30Z")
+    (clock,) = chain_view.facts("6f1c", chain_view.seen({"a": links[:1]}, now=NOW), {})["clocks"]
+    assert clock["done_time"] is None
+
+
+def test_who_is_missing_has_one_shape_for_scripts() -> None:
+    expected = [{"room": "residence", "reason": "UNAVAILABLE"}]
+    assert views.missing_of(AWAY) == expected
+    assert chain_view.facts("6f1c", chain_view.seen({}, now=NOW), AWAY)["missing"] == expected
+
+
+def test_rooms_where_all_is_well_are_named_in_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    rooms = [f"room_with_a_long_name_{number}" for number in range(12)]
+    views.show_set_aside({room: [] for room in rooms}, {})
+    assert capsys.readouterr().out == f"Nothing is set aside in {', '.join(rooms)}.\n"
+    message = relay_pb2.SetAside(message_id="m-1", kind="change", peer="sharing", reason="INTERNAL")
+    views.show_set_aside({"identity": [message], "registry": [], "sharing": []}, AWAY)
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == [
+        "Nothing is set aside in registry, sharing.",
+        "residence did not answer (UNAVAILABLE): what it holds is missing here.",
+    ]
+    assert "m-1" in said[1]
 
 
 def test_connections_are_readable_within_100_columns() -> None:

@@ -65,7 +65,7 @@ def test_offices_that_register_acts_have_a_purpose_of_their_own(code: str) -> No
 @pytest.mark.parametrize(
     ("room", "paths"),
     [
-        ("identity", {"birth_registration_place", "id_cards"}),
+        ("identity", {"id_cards"}),
         ("civil_status", {"marital_status", "spouses"}),
         ("residence", {"permanent_residence", "temporary_residence", "household", "relation_to_head"}),
     ],

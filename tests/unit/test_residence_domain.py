@@ -57,54 +57,54 @@ def test_numbers_are_those_of_the_contract() -> None:
 def test_new_permanent_residence_replaces_the_old_one_on_its_first_day() -> None:
     old = residence(PERMANENT, address())
     moved = new(PERMANENT, address("00008"))
-    assert History((old,)).closed_by(moved) == [old.closed(ClosingGround.MOVED, moved.start_date)]
-    assert History(()).closed_by(moved) == []
+    assert History((old,)).closed_by(moved, DAY) == [old.closed(ClosingGround.MOVED, moved.start_date)]
+    assert History(()).closed_by(moved, DAY) == []
 
 
 def test_move_within_a_commune_is_a_move() -> None:
     old = residence(PERMANENT, address())
-    (ended,) = History((old,)).closed_by(new(PERMANENT, address(detail="Số 2, phố Huế")))
+    (ended,) = History((old,)).closed_by(new(PERMANENT, address(detail="Số 2, phố Huế")), DAY)
     assert (ended.residence_id, ended.ground) == (old.residence_id, ClosingGround.MOVED)
 
 
 @pytest.mark.parametrize("detail", ["Số 1, phố Huế", "SỐ 1,  PHỐ HUẾ ", normalize("NFD", "Số 1, phố Huế")])
 def test_who_resides_there_already_is_refused(detail: str) -> None:
     with pytest.raises(AlreadyResident):
-        History((residence(PERMANENT, address()),)).closed_by(new(PERMANENT, address(detail=detail)))
+        History((residence(PERMANENT, address()),)).closed_by(new(PERMANENT, address(detail=detail)), DAY)
 
 
 def test_where_somebody_has_resided_before_he_may_reside_again() -> None:
     closed = residence(PERMANENT, address()).closed(ClosingGround.EMIGRATED, DAY)
-    assert History((closed,)).closed_by(new(PERMANENT, address())) == []
+    assert History((closed,)).closed_by(new(PERMANENT, address()), DAY) == []
 
 
 def test_temporary_residence_in_the_commune_of_the_new_permanent_one_ends_too() -> None:
     old, stay = residence(PERMANENT, address()), residence(TEMPORARY, address("00008", "Ngõ 3"))
-    ended = History((old, stay)).closed_by(new(PERMANENT, address("00008")))
+    ended = History((old, stay)).closed_by(new(PERMANENT, address("00008")), DAY)
     assert [(one.residence_id, one.ground) for one in ended] == [
         (old.residence_id, ClosingGround.MOVED),
         (stay.residence_id, ClosingGround.MOVED),
     ]
-    assert History((old, stay)).closed_by(new(PERMANENT, address("00025"))) == ended[:1]
+    assert History((old, stay)).closed_by(new(PERMANENT, address("00025")), DAY) == ended[:1]
 
 
 def test_temporary_residence_never_ends_before_it_began() -> None:
     stay = residence(TEMPORARY, address("00008"), DAY + timedelta(days=60))
-    (ended,) = History((stay,)).closed_by(new(PERMANENT, address("00008")))
+    (ended,) = History((stay,)).closed_by(new(PERMANENT, address("00008")), DAY)
     assert ended.closing_date == stay.start_date
 
 
 def test_second_temporary_residence_is_refused() -> None:
     with pytest.raises(AlreadyResident):
-        History((residence(TEMPORARY, address("00008")),)).closed_by(new(TEMPORARY, address("00025")))
+        History((residence(TEMPORARY, address("00008")),)).closed_by(new(TEMPORARY, address("00025")), DAY)
 
 
 @pytest.mark.parametrize("version", ["2026-04-30", "2025-07-01", "2024-12-31"])
 def test_temporary_residence_lies_outside_the_commune_of_the_permanent_one(version: str) -> None:
     history = History((residence(PERMANENT, address(version=version)),))
     with pytest.raises(ResidenceInSameCommune):
-        history.closed_by(new(TEMPORARY, address(detail="Elsewhere")))
-    assert history.closed_by(new(TEMPORARY, address("00008"))) == []
+        history.closed_by(new(TEMPORARY, address(detail="Elsewhere")), DAY)
+    assert history.closed_by(new(TEMPORARY, address("00008")), DAY) == []
 
 
 @pytest.mark.parametrize("code", ["", "01"])
@@ -118,22 +118,22 @@ def test_address_without_a_commune_lies_in_none(code: str) -> None:
 def test_residence_does_not_begin_before_the_one_that_went_before_has_ended(kind: ResidenceKind) -> None:
     before = residence(kind, address()).closed(ClosingGround.ABSENT, DAY + timedelta(days=9))
     with pytest.raises(InvalidField, match="start_date"):
-        History((before,)).closed_by(new(kind, address("00008"), DAY + timedelta(days=8)))
-    assert History((before,)).closed_by(new(kind, address("00008"), DAY + timedelta(days=9))) == []
+        History((before,)).closed_by(new(kind, address("00008"), DAY + timedelta(days=8)), DAY)
+    assert History((before,)).closed_by(new(kind, address("00008"), DAY + timedelta(days=9)), DAY) == []
 
 
 def test_permanent_residence_does_not_begin_before_the_one_that_it_replaces() -> None:
     old = residence(PERMANENT, address())
     with pytest.raises(InvalidField, match="start_date"):
-        History((old,)).closed_by(new(PERMANENT, address("00008"), DAY - timedelta(days=1)))
-    (ended,) = History((old,)).closed_by(new(PERMANENT, address("00008"), DAY))
+        History((old,)).closed_by(new(PERMANENT, address("00008"), DAY - timedelta(days=1)), DAY)
+    (ended,) = History((old,)).closed_by(new(PERMANENT, address("00008"), DAY), DAY)
     assert ended.closing_date == DAY
-    assert History((replace(old, start_date=None),)).closed_by(new(PERMANENT, address("00008"), DAY))
+    assert History((replace(old, start_date=None),)).closed_by(new(PERMANENT, address("00008"), DAY), DAY)
 
 
 def test_death_that_was_annulled_does_not_bound_a_first_day() -> None:
     before = residence(PERMANENT, address()).closed(ClosingGround.DEATH, DAY + timedelta(days=9))
-    assert History((before,)).closed_by(new(PERMANENT, address(), DAY)) == []
+    assert History((before,)).closed_by(new(PERMANENT, address(), DAY), DAY) == []
 
 
 def test_residence_is_closed_once_and_not_before_it_began() -> None:

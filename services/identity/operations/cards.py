@@ -1,7 +1,7 @@
 """Identity cards: requested, issued, cancelled, checked with yes or no, shown to officers."""
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID, uuid4
 
 from services.identity.domain import (
@@ -21,6 +21,7 @@ from services.mesh.core.caller import Caller
 from services.mesh.core.chain import Act, Causation
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
+from services.mesh.core.errors import InvalidField
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import PersonDeceased, PersonUnknown, StatedIdentity, require_happened
@@ -34,7 +35,8 @@ _CANCEL = "identity.cancel_card"
 class CardOperations:
     """Cards. `cards_to_bytes` makes what the record is told of the cards in force.
 
-    A person has one request and one card in force at most: every act holds the person locked.
+    A person has one request and one card in force at most: every act holds the person locked, and takes its time since
+    then: one that waited is later than what it waited for.
     """
 
     def __init__(
@@ -58,11 +60,12 @@ class CardOperations:
         """Take in a person's request for a card. Raises what `Policy.authorise` raises, PersonUnknown,
         IdentityMismatch, PersonDeceased, CardAlreadyRequested.
         """
-        ground, now = self._ground(caller, access, Mode.REGISTER), self._clock.now()
+        ground = self._ground(caller, access, Mode.REGISTER)
         with self._db.transaction() as tx, tx.answers.once(caller, key, CardAct) as answer:
             if answer.given:
                 return answer.given
             (person,) = tx.people.require_alive(identity)
+            now = self._clock.now()
             if any(card.state is CardState.REQUESTED for card in tx.cards.of(person.subject_id)):
                 raise CardAlreadyRequested()
             card = Card(uuid4(), person.subject_id, CardState.REQUESTED, now, now)
@@ -76,19 +79,20 @@ class CardOperations:
         """Issue the card that was requested; the one that the person has is cancelled by it.
 
         Raises what `Policy.authorise` raises, CardUnknown, PersonDeceased, StateNotAllowed, EventInFuture,
-        EventBeforeBirth for the day of issue, AlreadyRegistered for a document number that was used before.
+        EventBeforeBirth for the day of issue, InvalidField for one before the request and for a card that has expired,
+        AlreadyRegistered for a document number that was used before, PeerUnavailable until those of history are known.
         """
-        ground, now = self._ground(caller, access, Mode.REGISTER), self._clock.now()
+        ground = self._ground(caller, access, Mode.REGISTER)
         with self._db.transaction() as tx, tx.answers.once(caller, key, CardAct) as answer:
             if answer.given:
                 return answer.given
+            tx.followed.require_caught_up()
             person, card = self._locked(tx, tx.cards.find(card_id))
+            now = self._clock.now()
             if person.is_deceased:
                 raise PersonDeceased()
             issued = card.issued(document, now)
-            if document.issue_date is not None:
-                day = document.issue_date.first_day()
-                require_happened(day, "issue_date", legal_date(now), person.birth_date)
+            _require_possible(document, card, person, legal_date(now))
             if not tx.cards.use_document_number(document.document_number, card_id):
                 raise AlreadyRegistered(object="document number")
             replaced = self._cancel(tx, tx.cards.of(person.subject_id), Cancellation.REPLACED, now, CardState.ISSUED)
@@ -102,11 +106,12 @@ class CardOperations:
         self, caller: Caller, access: Access, document_number: str, reason: Cancellation, key: AnswerKey
     ) -> CardAct:
         """Cancel a card in force. Raises what `Policy.authorise` raises, CardUnknown, StateNotAllowed."""
-        ground, now = self._ground(caller, access, Mode.REGISTER), self._clock.now()
+        ground = self._ground(caller, access, Mode.REGISTER)
         with self._db.transaction() as tx, tx.answers.once(caller, key, CardAct) as answer:
             if answer.given:
                 return answer.given
             person, card = self._locked(tx, tx.cards.find_document(document_number))
+            now = self._clock.now()
             cancelled = card.cancelled(reason, now)
             tx.cards.put(cancelled)
             act = Act.begun(_CANCEL, caller, access, now)
@@ -232,3 +237,13 @@ class CardOperations:
 
 def _done(caller: Caller, method: str, card: Card, ground: Ground | None = None) -> Entry:
     return Entry(caller, method, Outcome.DONE, ground, card.subject_id, _PATHS, object=f"card {card.card_id}")
+
+
+def _require_possible(document: Document, card: Card, person: KnownPerson, today: date) -> None:
+    """Raises EventInFuture, EventBeforeBirth, InvalidField for dates of which no card can be that is issued now."""
+    if document.issue_date is not None:
+        day = require_happened(document.issue_date.first_day(), "issue_date", today, person.birth_date)
+        if day < legal_date(card.request_time):
+            raise InvalidField("issue_date", "must not lie before the day of the request")
+    if document.has_expired(today):
+        raise InvalidField("expiry_date", "must not be past")

@@ -19,7 +19,7 @@ from services.identity.domain import (
     Succession,
     SuccessionGround,
 )
-from services.identity.numbering import Space, correction_ground
+from services.identity.numbering import Space, correction_ground, has_numbers
 from services.identity.operations.cards import CardOperations
 from services.identity.repository import Identity
 from services.mesh.core.answers import AnswerKey
@@ -39,6 +39,8 @@ from services.mesh.core.telling import Told, contributions, use
 _PATHS = ("pin",)
 _OBJECT = "number"  # never the number itself
 _RELEASED_AT_ONCE = 1000
+_SUCCEED = "identity.succeed_pin"
+_NO_NUMBER = "NO_NUMBER_POSSIBLE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,15 @@ class NumberOperations:
         """Reserve a number for a birth that is about to be registered, and mint the person's subject id.
 
         It stays reserved until the birth confirms it, or the reservation has expired and was kept its time. Raises
-        PlaceCodeUnknown, InvalidField, NumberSpaceExhausted. Source: Decree 137/2015 Art. 13 (structure).
+        PlaceCodeUnknown, InvalidField, NumberSpaceExhausted, PeerUnavailable until every number of history is known.
+        Source: Decree 137/2015 Art. 13 (structure).
         """
         now = self._clock.now()
         space = Space.of(birth, legal_date(now), sandbox=self._terms.sandbox)
         with self._db.transaction() as tx, tx.answers.once(caller, key, Reservation) as answer:
             if answer.given:
                 return answer.given
+            tx.followed.require_caught_up()
             expire_time = now + self._terms.reservation_life
             wanted = Number("", uuid4(), NumberState.RESERVED, birth.birth_date, birth.sex, now, expire_time)
             number = self._take(tx, space, wanted)
@@ -155,23 +159,25 @@ class NumberOperations:
 
         Raises what `Policy.authorise` raises, PersonUnknown, IdentityMismatch, PersonDeceased, PlaceCodeUnknown,
         InvalidField, NumberSpaceExhausted; NumberUnknown for a person without a number of this room, StateNotAllowed if
-        the number stated is not the one in force. Source: Decree 70/2024 Art. 11 clause 7.
+        the number stated is not the one in force; PeerUnavailable as `reserve_pin`. Source: Decree 70/2024 Art. 11
+        clause 7.
         """
         self._require_room()
-        now = self._clock.now()
-        today = legal_date(now)
+        today = legal_date(self._clock.now())
         confirmed = self._policy().authorise(caller.agency_id, caller.system_id, access, Mode.REGISTER, _PATHS, today)
         space = Space.of(birth, today, sandbox=self._terms.sandbox)
         with self._db.transaction() as tx, tx.answers.once(caller, key, Succession) as answer:
             if answer.given:
                 return answer.given
+            tx.followed.require_caught_up()
             (person,) = tx.people.require_alive(identity)
+            now = self._clock.now()  # once the person is locked: an act that waited is later than what it waited for
             old = tx.numbers.active_of(person.subject_id)
             if old is None:
                 raise NumberUnknown()
             if old.pin != identity.pin:
                 raise StateNotAllowed(object=_OBJECT, state=NumberState.CANCELLED.name)
-            act = Act.begun("identity.succeed_pin", caller, access, now)
+            act = Act.begun(_SUCCEED, caller, access, now)
             wanted = Number("", person.subject_id, NumberState.ACTIVE, birth.birth_date, birth.sex, now)
             new = self._succeed(tx, person, old, ground, space, wanted, act)
             tx.log.record(_done(caller, key.method, person.subject_id, confirmed))
@@ -181,7 +187,8 @@ class NumberOperations:
         """Give a person another number because the birth year or sex, known before, was corrected.
 
         It keeps the old number's place prefix: a correction of year or sex does not move the place of registration.
-        Nothing happens if the number fits. Raises InvalidField for a year that has no numbers, NumberSpaceExhausted.
+        Nothing happens if the number fits. If no number can be built the old one stays, and the chain says so. Raises
+        NumberSpaceExhausted.
         """
         old = tx.numbers.active_of(person.subject_id)
         if old is None:
@@ -191,7 +198,11 @@ class NumberOperations:
         if ground is None:
             return
         now = self._clock.now()
-        act = Act.caused("identity.succeed_pin", self._room.identity, cause, now)
+        if not has_numbers(person.birth_date.year, person.sex):
+            tx.chain.add(Act.caused(_SUCCEED, self._room.identity, cause, now, _NO_NUMBER))
+            tx.log.record(replace(_done(self._room, _SUCCEED, person.subject_id), object="no number possible"))
+            return
+        act = Act.caused(_SUCCEED, self._room.identity, cause, now)
         space = Space.beside(old.pin, person.birth_date.year, person.sex)
         wanted = Number("", person.subject_id, NumberState.ACTIVE, person.birth_date, person.sex, now)
         self._succeed(tx, person, old, ground, space, wanted, act)

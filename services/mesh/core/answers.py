@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core import failpoints
@@ -92,3 +93,10 @@ class Answers:
         kept = to_stored(answer.value, shape)
         self._connection.execute(ANSWERS.update().where(*mine).values(answer=kept))
         failpoints.reach("answer.kept")
+
+
+def prune(connection: Connection, before: datetime, limit: int) -> int:
+    """Forget answers given before an instant, so many at a time; returns how many it were."""
+    names = (ANSWERS.c.caller, ANSWERS.c.method, ANSWERS.c.request_id)
+    old = select(*names).where(ANSWERS.c.record_time < before).limit(limit)
+    return connection.execute(ANSWERS.delete().where(tuple_(*names).in_(old))).rowcount

@@ -40,6 +40,9 @@ class RoomSettings(BaseSettings):
     revocations_max_age: timedelta = Field(
         default=timedelta(minutes=15), description="older revocations refuse agencies"
     )
+    answers_kept: timedelta = Field(
+        default=timedelta(days=30), description="how long a repeat of a request gets its first answer"
+    )
     policy_stale_after: timedelta = Field(default=timedelta(seconds=10), description="older policy is reported")
     watch_lifetime: timedelta = Field(default=timedelta(minutes=4), description="a Watch closes itself after it")
     max_connection_age: timedelta = Field(default=timedelta(minutes=5))

@@ -1,18 +1,18 @@
 """A room's place in the feed of changes: its cursor, and the changes that it could not apply."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Update, and_, func, literal, or_, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.chain import Causation
-from services.mesh.core.errors import MeshError
-from services.mesh.core.outbox import Fate, SetAside
+from services.mesh.core.errors import MeshError, PeerUnavailable
+from services.mesh.core.outbox import FIRST, Fate, Place, SetAside
 from services.mesh.core.stored import from_stored, to_stored
-from services.mesh.core.tables import CHANGES_SET_ASIDE, CHANGES_TAKEN, FEED_CURSOR
+from services.mesh.core.tables import CHANGES_SET_ASIDE, CHANGES_TAKEN, FEED_CURSOR, STORE
 
 FEED = "sharing"
 
@@ -44,6 +44,25 @@ class FollowedChange:
     event_time: datetime
     record_time: datetime
     causation: Causation
+    caused_by: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsaid:
+    """How a set-aside change stands: recovered, or refused for a reason (empty: it waits behind another)."""
+
+    change_id: UUID
+    reason: str
+    is_recovered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the feed gave at once: changes, where to go on after them, and whether that was its head just then."""
+
+    changes: Sequence[FollowedChange]
+    reached: Cursor
+    is_head: bool = False
 
 
 class Followed:
@@ -69,6 +88,21 @@ class Followed:
         values = {"incarnation": cursor.incarnation, "position": cursor.position}
         self._connection.execute(FEED_CURSOR.update().where(FEED_CURSOR.c.feed == FEED).values(values))
 
+    def has_caught_up(self) -> bool:
+        """Whether the feed was followed to its head since this store exists, or since it was restored from a backup."""
+        mine = select(FEED_CURSOR.c.caught_up == select(func.max(STORE.c.incarnation)).scalar_subquery())
+        return bool(self._connection.execute(mine.where(FEED_CURSOR.c.feed == FEED)).scalar())
+
+    def require_caught_up(self) -> None:
+        """For acts that must know everything that was ever told. Raises PeerUnavailable until `has_caught_up`."""
+        if not self.has_caught_up():
+            raise PeerUnavailable(FEED)
+
+    def catch_up(self) -> None:
+        """Note that everything up to the feed's head is taken. Who calls holds the cursor locked."""
+        now = select(func.max(STORE.c.incarnation)).scalar_subquery()
+        self._connection.execute(FEED_CURSOR.update().where(FEED_CURSOR.c.feed == FEED).values(caught_up=now))
+
     def new_of(self, changes: Sequence[FollowedChange]) -> list[FollowedChange]:
         """Those of the changes that come for the first time; from now on they are taken.
 
@@ -87,6 +121,8 @@ class Followed:
             return []
         first = insert(CHANGES_TAKEN).values(rows).on_conflict_do_nothing().returning(CHANGES_TAKEN.c.change_id)
         new = set(self._connection.execute(first).scalars())
+        if len(new) < len(changes):  # who tells them again may not know any more how they stand
+            self._connection.execute(_among(change.change_id for change in changes).values(said=False))
         return [change for change in changes if change.change_id in new]
 
     def has_heard(self, subject_id: UUID, correlation_id: UUID) -> bool:
@@ -98,7 +134,8 @@ class Followed:
 
     def waiting_subjects(self, subject_ids: Sequence[UUID]) -> set[UUID]:
         """Those of the subjects of whom an earlier change is set aside: what follows must wait behind it."""
-        wanted = select(CHANGES_SET_ASIDE.c.subject_id).where(CHANGES_SET_ASIDE.c.subject_id.in_(list(subject_ids)))
+        mine = CHANGES_SET_ASIDE.c.subject_id.in_(list(subject_ids))
+        wanted = select(CHANGES_SET_ASIDE.c.subject_id).where(mine, ~CHANGES_SET_ASIDE.c.recovered)
         return set(self._connection.execute(wanted.distinct()).scalars())
 
     def set_aside(self, change: FollowedChange, fate: Fate | None) -> None:
@@ -123,17 +160,19 @@ class Followed:
             .where(
                 earlier.c.subject_id == CHANGES_SET_ASIDE.c.subject_id,
                 earlier.c.waiting_id < CHANGES_SET_ASIDE.c.waiting_id,
+                ~earlier.c.recovered,
             )
             .exists()
         )
-        due = or_(CHANGES_SET_ASIDE.c.due, CHANGES_SET_ASIDE.c.reason == "")
+        due = and_(or_(CHANGES_SET_ASIDE.c.due, CHANGES_SET_ASIDE.c.reason == ""), ~CHANGES_SET_ASIDE.c.recovered)
         rows = CHANGES_SET_ASIDE.select().where(and_(due, ~behind)).order_by(CHANGES_SET_ASIDE.c.waiting_id)
         locked = rows.limit(100).with_for_update()
         return [from_stored(row.change, FollowedChange) for row in self._connection.execute(locked)]
 
     def take_back(self, change: FollowedChange) -> None:
-        """Forget a set-aside change: it is applied."""
-        self._connection.execute(CHANGES_SET_ASIDE.delete().where(*_is(change)))
+        """Note that a set-aside change is applied after all; it is forgotten once the feed has heard so."""
+        values = {"recovered": True, "said": False}
+        self._connection.execute(CHANGES_SET_ASIDE.update().where(*_is(change)).values(values))
 
     def refuse_again(self, change: FollowedChange, fate: Fate) -> None:
         """Note that a set-aside change failed again; it waits for the next command."""
@@ -142,21 +181,24 @@ class Followed:
             "reason": fate.reason,
             "field": fate.field,
             "due": False,
+            "said": False,
             "set_aside_time": func.clock_timestamp(),
         }
         self._connection.execute(CHANGES_SET_ASIDE.update().where(*_is(change)).values(values))
 
     def retry(self, change_ids: Sequence[UUID]) -> list[UUID]:
         """Make set-aside changes due again, with none named all of them; returns which."""
-        chosen = CHANGES_SET_ASIDE.c.reason != ""
+        chosen = _REFUSED
         if change_ids:
             chosen = and_(chosen, CHANGES_SET_ASIDE.c.change_id.in_(list(change_ids)))
         row = CHANGES_SET_ASIDE.update().where(chosen).values(due=True).returning(CHANGES_SET_ASIDE.c.change_id)
         return list(self._connection.execute(row).scalars())
 
-    def all_set_aside(self) -> list[SetAside]:
-        """The changes that wait for a command, oldest first."""
-        refused = CHANGES_SET_ASIDE.select().where(CHANGES_SET_ASIDE.c.reason != "")
+    def all_set_aside(self, after: Place = FIRST, limit: int = 1000) -> list[SetAside]:
+        """The changes that wait for a command, oldest first, after a place in that order."""
+        columns = [column for column in CHANGES_SET_ASIDE.c if column is not CHANGES_SET_ASIDE.c.change]
+        order = (CHANGES_SET_ASIDE.c.set_aside_time, CHANGES_SET_ASIDE.c.change_id)
+        refused = select(*columns).where(_REFUSED, tuple_(*order) > tuple_(*map(literal, after)))
         return [
             SetAside(
                 row.change_id,
@@ -170,19 +212,29 @@ class Followed:
                 row.set_aside_time,
                 row.attempts,
             )
-            for row in self._connection.execute(refused.order_by(CHANGES_SET_ASIDE.c.waiting_id))
+            for row in self._connection.execute(refused.order_by(*order).limit(limit))
         ]
 
-    def rejections(self) -> list[tuple[UUID, str]]:
-        """All changes set aside, oldest first, and why: with an empty reason it waits behind another; 1,000 at most."""
-        wanted = select(CHANGES_SET_ASIDE.c.change_id, CHANGES_SET_ASIDE.c.reason)
-        rows = self._connection.execute(wanted.order_by(CHANGES_SET_ASIDE.c.waiting_id).limit(1000))
-        return [(row.change_id, row.reason) for row in rows]
+    def unsaid(self) -> list[Unsaid]:
+        """How set-aside changes stand, as far as the feed has not heard it, oldest first; 1,000 at most."""
+        table = CHANGES_SET_ASIDE.c
+        wanted = select(table.change_id, table.reason, table.recovered).where(~table.said).order_by(table.waiting_id)
+        rows = self._connection.execute(wanted.limit(1000))
+        return [Unsaid(row.change_id, row.reason, row.recovered) for row in rows]
+
+    def note_said(self, heard: Sequence[Unsaid]) -> None:
+        """The feed has heard how these stand: who is recovered is forgotten."""
+        recovered = [one.change_id for one in heard if one.is_recovered]
+        refused = [one.change_id for one in heard if not one.is_recovered]
+        table = CHANGES_SET_ASIDE.c
+        self._connection.execute(CHANGES_SET_ASIDE.delete().where(table.change_id.in_(recovered), table.recovered))
+        self._connection.execute(_among(refused).where(~table.recovered).values(said=True))
 
     def set_aside_count(self) -> int:
         """How many changes wait for a command."""
-        refused = select(func.count()).select_from(CHANGES_SET_ASIDE).where(CHANGES_SET_ASIDE.c.reason != "")
-        return self._connection.execute(refused).scalar_one()
+        return self._connection.execute(
+            select(func.count()).select_from(CHANGES_SET_ASIDE).where(_REFUSED)
+        ).scalar_one()
 
 
 def fate_of(error: Exception) -> Fate:
@@ -191,6 +243,13 @@ def fate_of(error: Exception) -> Fate:
         return Fate("INTERNAL")
     field = error.violations[0].field if error.violations else error.metadata.get("field", "")
     return Fate(error.reason, field)
+
+
+_REFUSED: ColumnElement[bool] = and_(CHANGES_SET_ASIDE.c.reason != "", ~CHANGES_SET_ASIDE.c.recovered)
+
+
+def _among(change_ids: Iterable[UUID]) -> Update:
+    return CHANGES_SET_ASIDE.update().where(CHANGES_SET_ASIDE.c.change_id.in_(list(change_ids)))
 
 
 def _is(change: FollowedChange) -> tuple[ColumnElement[bool], ...]:

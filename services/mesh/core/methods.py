@@ -20,7 +20,7 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may call a method; with `any_state` also a system that is suspended or not registered."""
+    """Who may call a method; with `any_state` also a system that is suspended or not registered, and by old rights."""
 
     who: tuple[Who, ...]
     any_state: bool = False

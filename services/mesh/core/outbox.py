@@ -6,10 +6,11 @@ command, and so do later ones of its subject to that receiver; nothing is ever d
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, literal, or_, select, tuple_
 
 from services.mesh.core.chain import Causation
 from services.mesh.core.tables import OUTBOX
@@ -17,7 +18,10 @@ from services.mesh.core.tables import OUTBOX
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message to a room. `message_id` tells it apart for ever: the receiver takes it once however often it comes."""
+    """A message to a room. `message_id` tells it apart for ever: the receiver takes it once however often it comes.
+
+    `subject_id` is what orders: the messages of one to a peer leave one after the other.
+    """
 
     message_id: UUID
     peer: str
@@ -63,6 +67,12 @@ class SetAside:
     record_time: datetime
     set_aside_time: datetime
     attempts: int
+
+
+Place: TypeAlias = tuple[datetime, UUID]
+"""A place in the order of what is set aside: when, and which."""
+FIRST: Place = (datetime.min.replace(tzinfo=UTC), UUID(int=0))
+"""Before all that is set aside."""
 
 
 class Outbox:
@@ -116,9 +126,9 @@ class Outbox:
         """Forget messages that their receiver has."""
         self._connection.execute(OUTBOX.delete().where(OUTBOX.c.outbox_id.in_(list(numbers))))
 
-    def postpone(self, number: int, until: datetime, reason: str) -> None:
-        """Note that a message failed for itself, and when to try it again."""
-        values = {"attempts": OUTBOX.c.attempts + 1, "due_time": until, "reason": reason}
+    def postpone(self, number: int, until: datetime, reason: str, *, counted: bool = True) -> None:
+        """Note that a message failed, `counted` if for itself, and when to try it again."""
+        values = {"attempts": OUTBOX.c.attempts + int(counted), "due_time": until, "reason": reason}
         self._connection.execute(OUTBOX.update().where(OUTBOX.c.outbox_id == number).values(values))
 
     def set_aside(self, number: int, fate: Fate, at: datetime) -> None:
@@ -141,9 +151,13 @@ class Outbox:
         self.has_new = True
         return list(self._connection.execute(row).scalars())
 
-    def all_set_aside(self) -> list[SetAside]:
-        """What waits for a command, oldest first."""
-        rows = OUTBOX.select().where(OUTBOX.c.set_aside_time.is_not(None)).order_by(OUTBOX.c.outbox_id)
+    def all_set_aside(self, after: Place = FIRST, limit: int = 1000) -> list[SetAside]:
+        """What waits for a command, oldest first, after a place in that order."""
+        columns = [column for column in OUTBOX.c if column is not OUTBOX.c.payload]
+        order = (OUTBOX.c.set_aside_time, OUTBOX.c.message_id)
+        rows = select(*columns).where(
+            OUTBOX.c.set_aside_time.is_not(None), tuple_(*order) > tuple_(*map(literal, after))
+        )
         return [
             SetAside(
                 row.message_id,
@@ -157,7 +171,7 @@ class Outbox:
                 row.set_aside_time,
                 row.attempts,
             )
-            for row in self._connection.execute(rows)
+            for row in self._connection.execute(rows.order_by(*order).limit(limit))
         ]
 
     def extent(self) -> tuple[int, datetime | None, int]:

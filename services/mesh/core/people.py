@@ -4,10 +4,10 @@ A room adds those whom its own acts bring into being; all others, and what other
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
-from sqlalchemy import Connection, Row
+from sqlalchemy import Connection, Row, select
 from sqlalchemy.dialects.postgresql import insert
 
 from npd.common.v1 import person_pb2
@@ -15,7 +15,7 @@ from services.mesh.core.following import FollowedChange
 from services.mesh.core.person import text
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import IdentityMismatch, PersonDeceased, PersonUnknown, StatedIdentity
-from services.mesh.core.tables import PEOPLE, PEOPLE_PINS
+from services.mesh.core.tables import CHAIN_LINKS, PEOPLE, PEOPLE_PINS
 
 FOLLOWED = frozenset({"pin", "full_name", "birth_date", "sex", "death_or_missing"})
 """The paths of the feed from which people are known."""
@@ -115,13 +115,32 @@ class People:
     def note(self, change: FollowedChange) -> KnownPerson:
         """Take what a change says of a person, if it does, and return him as he is known now, locked.
 
-        What this room itself told of somebody whom it knows it knows better already: an echo may be older than its
-        newest act.
+        What an act in this room's chains told of somebody whom it knows it knows better already: an echo may be older
+        than its newest act. What this room told before its store was restored to an older state is news.
         """
         known = self.lock([change.subject_id]).get(change.subject_id)
-        if known is not None and change.source == self._room:
+        if known is not None and change.source == self._room and self._did(change):
             return known
         noted = _noted(known or _nobody(change), change)
+        if noted != known:
+            self.put(noted, known)
+        return noted
+
+    def _did(self, change: FollowedChange) -> bool:
+        mine = select(CHAIN_LINKS.c.link_id).where(
+            CHAIN_LINKS.c.correlation_id == change.causation.correlation_id, CHAIN_LINKS.c.link_id == change.caused_by
+        )
+        return self._connection.execute(mine).first() is not None
+
+    def note_history(self, change: FollowedChange) -> KnownPerson:
+        """As `note`, of what is told in this room's name and is older than it: all of it, but no known person's number.
+
+        The number is what the room itself tells: there an echo may be older than its newest act.
+        """
+        known = self.lock([change.subject_id]).get(change.subject_id)
+        noted = _noted(known or _nobody(change), change)
+        if known is not None:
+            noted = replace(noted, pin=known.pin)
         if noted != known:
             self.put(noted, known)
         return noted

@@ -4,6 +4,7 @@ Knows no wire: a deliverer sends messages of a kind and says of each what became
 """
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -53,6 +54,9 @@ class Relay:
         self._counted = counted
         self._pending = threading.Event()
         self._holder: object = None
+        self._portion, self._turn = _BATCH, 0
+        self._delivered_at = 0.0
+        self._failed_at: dict[int, float] = {}
 
     def wake(self) -> None:
         """Messages were committed: hand them on now instead of at the next look, a second away at most."""
@@ -97,12 +101,21 @@ class Relay:
         if not batch:
             return 0
         failpoints.reach("relay.read")
-        fates = self._deliver_all(batch)
+        portion = self._portion_of(batch)
+        fates = self._deliver_all(portion)
         failpoints.reach("relay.delivered")
         with self._database.transaction() as outbox:  # (3)
-            left = self._settle(outbox, batch, fates)
+            left = self._settle(outbox, portion, fates)
         failpoints.reach("relay.settled")
         return left
+
+    def _portion_of(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
+        """As much of a batch as the peer has lately coped with, each time another part of it.
+
+        One message that makes the peer time out looks like a peer that is away: in small portions the others pass it.
+        """
+        start = self._turn % len(batch) if self._portion < len(batch) else 0
+        return batch[start : start + self._portion]
 
     def _is_ours(self) -> bool:
         """Whether this replica holds the lock, which lasts as long as its connection."""
@@ -121,13 +134,15 @@ class Relay:
         for waiting in batch:
             kinds.setdefault(waiting.message.kind, []).append(waiting)
         fates: dict[int, Fate | Exception] = {}
-        for kind, group in kinds.items():
-            try:
+        try:
+            for kind, group in kinds.items():
                 fates |= self._deliver(kind, group)
-            except PeerUnavailable:
-                if not fates:
-                    raise
-                return fates  # what is settled is settled; the rest is tried with the next batch
+        except PeerUnavailable:
+            self._portion, self._turn = max(1, self._portion // 4), self._turn + 1
+            if not fates:
+                raise
+            return fates  # what is settled is settled; the rest is tried with the next batch
+        self._portion = min(_BATCH, self._portion * 2)
         return fates
 
     def _deliver(self, kind: str, group: Sequence[Waiting]) -> dict[int, Fate | Exception]:
@@ -158,11 +173,14 @@ class Relay:
             if fate is None:
                 continue
             if isinstance(fate, Exception):
-                if waiting.attempts + 1 < _ATTEMPTS_OF_A_FAULT:
-                    outbox.postpone(waiting.number, now + backoff(waiting.attempts), fate_of(fate).reason)
+                counted = self._counts(waiting.number)
+                if waiting.attempts + counted < _ATTEMPTS_OF_A_FAULT:
+                    until = now + backoff(waiting.attempts)
+                    outbox.postpone(waiting.number, until, fate_of(fate).reason, counted=counted)
                     postponed += 1
                     continue
                 fate = fate_of(fate)
+            self._failed_at.pop(waiting.number, None)
             if fate.is_delivered:
                 delivered.append(waiting.number)
             else:
@@ -177,9 +195,16 @@ class Relay:
                     field=fate.field,
                 )
         outbox.remove(delivered)
+        if delivered:
+            self._delivered_at = time.monotonic()
         for outcome, count in (("delivered", len(delivered)), ("postponed", postponed), ("set_aside", aside)):
             self._counted(outcome, count)
         return len(delivered) + aside
+
+    def _counts(self, number: int) -> bool:
+        """Whether a failure is the message's own: the peer took others since it last failed, or it never did here."""
+        failed_at, self._failed_at[number] = self._failed_at.get(number), time.monotonic()
+        return failed_at is None or self._delivered_at > failed_at
 
     def _report(self, state: RetryCallState) -> None:
         if state.attempt_number == 1:

@@ -36,6 +36,7 @@ ANSWERS = Table(
     Column("payload_hash", LargeBinary, nullable=False),
     Column("answer", LargeBinary, doc="null only inside the transaction that gives it"),
     Column("record_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
+    Index("answers_by_time", "record_time"),
     info={"shard_key": ("caller", "method", "request_id")},
 )
 
@@ -100,6 +101,7 @@ OUTBOX = Table(
     Column("field", Text),
     Index("outbox_by_subject", "peer", "subject_id", "outbox_id"),
     Index("outbox_waiting", "peer", "outbox_id", postgresql_where=text("set_aside_time IS NULL")),
+    Index("outbox_set_aside", "set_aside_time", "message_id", postgresql_where=text("set_aside_time IS NOT NULL")),
     info={"shard_key": ("outbox_id",)},
 )
 
@@ -109,6 +111,7 @@ FEED_CURSOR = Table(
     Column("feed", Text, primary_key=True),
     Column("incarnation", BigInteger, nullable=False),
     Column("position", BigInteger, nullable=False, doc="every change up to here is applied or set aside"),
+    Column("caught_up", BigInteger, doc="the incarnation of this store in which the feed was followed to its head"),
     info={"shard_key": ("feed",)},
 )
 
@@ -135,6 +138,9 @@ CHANGES_SET_ASIDE = Table(
     Column("set_aside_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("attempts", Integer, nullable=False),
     Column("due", Boolean, nullable=False, server_default=false(), doc="a command wants it tried again"),
+    Column("recovered", Boolean, nullable=False, server_default=false(), doc="applied after all"),
+    Column("said", Boolean, nullable=False, server_default=false(), doc="the feed has heard how it stands"),
+    Index("changes_set_aside_unsaid", "waiting_id", postgresql_where=text("NOT said")),
     info={"shard_key": ("subject_id",)},
 )
 

@@ -40,7 +40,10 @@ def contributions(act: Act, told: Iterable[Told]) -> list[Message]:
 
 
 def use(caller: Caller, ground: Ground, method: str, subject_id: UUID, paths: Iterable[str], time: datetime) -> Message:
-    """A message that says what an officer read in this room; it is written before the answer leaves."""
+    """A message that says what an officer read in this room; it is written before the answer leaves.
+
+    Uses are independent of each other and of what is contributed, so that each has an order of its own.
+    """
     use_id = uuid4()
     wire = usage_pb2.Use(
         use_id=str(use_id),
@@ -53,7 +56,7 @@ def use(caller: Caller, ground: Ground, method: str, subject_id: UUID, paths: It
         provision=ground.provision,
     )
     wire.use_time.FromDatetime(time)
-    return Message(use_id, SHARING, USE, subject_id, wire.SerializeToString(), Causation(use_id, use_id))
+    return Message(use_id, SHARING, USE, use_id, wire.SerializeToString(), Causation(use_id, use_id))
 
 
 def access_to_wire(access: Access) -> access_pb2.AccessContext:

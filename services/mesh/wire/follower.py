@@ -17,7 +17,7 @@ from services.mesh.core.background import Stopping
 from services.mesh.core.chain import Causation
 from services.mesh.core.db import STORE_FAULTS, Database
 from services.mesh.core.errors import PeerUnavailable, StoreUnavailable
-from services.mesh.core.following import FEED, Cursor, FollowedChange, fate_of
+from services.mesh.core.following import FEED, Cursor, FollowedChange, Page, fate_of
 from services.mesh.core.logs import describe
 from services.mesh.core.outbox import Fate
 from services.mesh.core.ring_unit import RingUnit
@@ -42,8 +42,8 @@ class Feed:
     def __init__(self, channel: grpc.Channel) -> None:
         self._stub = change_pb2_grpc.ChangeServiceStub(channel)
 
-    def watch(self, cursor: Cursor) -> Iterator[tuple[Sequence[FollowedChange], Cursor]]:
-        """Changes after a cursor, and where to go on after them, until the stream ends.
+    def watch(self, cursor: Cursor) -> Iterator[Page]:
+        """Changes after a cursor, page by page, until the stream ends. It begins with a page, if only an empty one.
 
         A cursor of another incarnation is replaced by where the feed says to resume: its changes come again.
         """
@@ -51,19 +51,22 @@ class Feed:
         stream = self._stub.WatchChanges(request, timeout=_WATCH_TIMEOUT)
         try:
             for response in stream:
-                yield [_change(wire) for wire in response.changes], _cursor(response.cursor)
+                changes = [_change(wire) for wire in response.changes]
+                yield Page(changes, _cursor(response.cursor), response.cursor == response.head)
         except grpc.RpcError as error:
             refusal = refusal_of(error)
             if refusal.reason == "CURSOR_OUTDATED":
                 if cursor.incarnation:
                     log.warning("the feed was restored; following it again", **refusal.metadata)
-                yield [], Cursor(int(refusal.metadata["incarnation"]), int(refusal.metadata["position"]))
+                yield Page([], Cursor(int(refusal.metadata["incarnation"]), int(refusal.metadata["position"])))
             elif refusal.code is not grpc.StatusCode.CANCELLED:
                 raise PeerUnavailable(FEED) from error
         finally:
             stream.cancel()
 
-    def acknowledge(self, applied: Cursor, rejected: Sequence[tuple[UUID, str]], recovered: Sequence[UUID]) -> None:
+    def acknowledge(
+        self, applied: Cursor | None, rejected: Sequence[tuple[UUID, str]], recovered: Sequence[UUID]
+    ) -> None:
         """Say that everything up to here is applied, but for what is rejected."""
         request = change_pb2.AcknowledgeRequest(
             received=_to_wire(applied),
@@ -87,7 +90,7 @@ class Follower(Generic[Unit]):
         self._react = react
         self._due = threading.Event()
         self._mutex = threading.Lock()
-        self._recovered: list[UUID] = []
+        self._has_caught_up = False
 
     def wake(self) -> None:
         """A command made set-aside changes due: try them now instead of at the next look."""
@@ -97,12 +100,12 @@ class Follower(Generic[Unit]):
         """Follow until told to stop. Raises PeerUnavailable, StoreUnavailable; it is then run again."""
         cursor = self._say_again()
         while not stopping.is_set():
-            for changes, reached in self._feed.watch(cursor):
+            for page in self._feed.watch(cursor):
                 if stopping.is_set():
                     return
-                if changes or reached != cursor:
-                    self._take(changes, reached)
-                cursor = reached
+                if page.changes or page.reached != cursor or (page.is_head and not self._has_caught_up):
+                    self._take(page)
+                cursor = page.reached
 
     def recover(self, stopping: Stopping) -> None:
         """Try set-aside changes again, whenever a command makes some due, until told to stop."""
@@ -113,78 +116,108 @@ class Follower(Generic[Unit]):
                 self._retry_due()
 
     def _say_again(self) -> Cursor:
-        """Acknowledge what is applied and what is set aside: it may have died between doing and saying so."""
-        with self._mutex:  # no change is recovered between reading that it is set aside and saying so
+        """Acknowledge where this room stands: it may have died between doing and saying so."""
+        with self._mutex:
             with self._database.transaction() as unit:
-                cursor, aside = unit.followed.cursor(), unit.followed.rejections()
+                cursor = unit.followed.cursor()
+                self._has_caught_up = unit.followed.has_caught_up()
             if cursor.incarnation:
-                rejected = [(change_id, reason or _BEHIND) for change_id, reason in aside]
                 with suppress(PeerRefused):  # the feed was restored since: the Watch says how to go on
-                    self._feed.acknowledge(cursor, rejected, ())
+                    self._say(cursor)
         return cursor
 
-    def _take(self, changes: Sequence[FollowedChange], reached: Cursor) -> None:
+    def _say(self, cursor: Cursor) -> None:
+        """Acknowledge that all up to the cursor is applied, but for what is set aside, whichever replica did that.
+
+        Nothing is acknowledged as applied before every rejection is heard. Under the mutex, so that a rejection cannot
+        overtake its recovery.
+        """
+        while True:
+            with self._database.transaction() as unit:
+                unsaid = unit.followed.unsaid()
+            rejected = [(one.change_id, one.reason or _BEHIND) for one in unsaid if not one.is_recovered]
+            recovered = [one.change_id for one in unsaid if one.is_recovered]
+            is_all = len(unsaid) < _ONE_ACKNOWLEDGEMENT
+            try:
+                self._feed.acknowledge(cursor if is_all else None, rejected, recovered)
+            except PeerRefused as refusal:
+                if not unsaid or refusal.reason != "FIELD_INVALID":
+                    raise
+                log.warning("the feed does not know changes that are set aside here: it was restored since")
+                is_all = False  # then the mark alone
+            if unsaid:
+                with self._database.transaction() as unit:
+                    unit.followed.note_said(unsaid)
+            if is_all:
+                return
+
+    def _take(self, page: Page) -> None:
         """Apply a page.
 
         1. No other replica applies at the same time; what was taken before, by it or before a restore, is passed over.
         2. The changes are applied together. If one is refused, all of it is undone, and each is applied by itself: then
            only what that one did is undone.
-        3. The cursor moves with them.
+        3. The cursor moves with them; that the feed's head was reached is noted once.
         4. What is committed is acknowledged.
         """
         failpoints.reach("follower.received")
-        rejected: list[tuple[UUID, str]] = []
-        with self._mutex, self._database.transaction() as unit:
-            before = unit.followed.lock_cursor()  # (1)
-            changes = unit.followed.new_of(changes)
-            unit.people.lock([change.subject_id for change in changes])  # in the one order in which acts lock too
-            waiting = unit.followed.waiting_subjects([change.subject_id for change in changes])
-            if waiting or not self._apply(unit, changes).is_delivered:  # (2)
-                rejected = self._apply_each(unit, changes, waiting)
-            if before.incarnation != reached.incarnation or reached.position > before.position:  # (3)
-                unit.followed.move(reached)
-        failpoints.reach("follower.applied")
-        CHANGES_FOLLOWED.labels("applied").inc(len(changes) - len(rejected))
-        CHANGES_FOLLOWED.labels("rejected").inc(len(rejected))
-        self._feed.acknowledge(reached, rejected, ())  # (4)
+        reached, is_first_head = page.reached, page.is_head and not self._has_caught_up
+        with self._mutex:
+            with self._database.transaction() as unit:
+                before = unit.followed.lock_cursor()  # (1)
+                changes = unit.followed.new_of(page.changes)
+                subject_ids = [change.subject_id for change in changes]
+                unit.people.lock(subject_ids)  # in the one order in which acts lock too
+                waiting = unit.followed.waiting_subjects(subject_ids)
+                applied = len(changes)
+                if waiting or not self._apply(unit, changes).is_delivered:  # (2)
+                    applied = self._apply_each(unit, changes, waiting)
+                if before.incarnation != reached.incarnation or reached.position > before.position:  # (3)
+                    unit.followed.move(reached)
+                if is_first_head:
+                    unit.followed.catch_up()
+            self._has_caught_up = self._has_caught_up or page.is_head
+            failpoints.reach("follower.applied")
+            CHANGES_FOLLOWED.labels("applied").inc(applied)
+            CHANGES_FOLLOWED.labels("rejected").inc(len(changes) - applied)
+            self._say(reached)  # (4)
         failpoints.reach("follower.acknowledged")
 
-    def _apply_each(self, unit: Unit, changes: Sequence[FollowedChange], waiting: set[UUID]) -> list[tuple[UUID, str]]:
-        """Apply changes one by one, and set aside what is refused or waits behind such; returns these with reasons."""
-        rejected = []
+    def _apply_each(self, unit: Unit, changes: Sequence[FollowedChange], waiting: set[UUID]) -> int:
+        """Apply changes one by one, and set aside what is refused or waits behind such; returns how many applied."""
+        applied = 0
         for change in changes:
             if change.subject_id in waiting:
                 unit.followed.set_aside(change, None)
-                rejected.append((change.change_id, _BEHIND))
                 continue
             fate = self._apply(unit, [change])
-            if not fate.is_delivered:
+            if fate.is_delivered:
+                applied += 1
+            else:
                 log.error("a change was set aside", change_id=str(change.change_id), reason=fate.reason)
                 unit.followed.set_aside(change, fate)
                 waiting.add(change.subject_id)
-                rejected.append((change.change_id, fate.reason))
-        return rejected
+        return applied
 
     def _retry_due(self) -> None:
-        """Try what is due. What was recovered is said until it is heard: `sharing` may be away just then."""
-        recovered: list[UUID] = []
-        with self._mutex, self._database.transaction() as unit:
-            cursor = unit.followed.lock_cursor()
-            for change in unit.followed.next_due():
-                fate = self._apply(unit, [change])
-                if fate.is_delivered:
-                    unit.followed.take_back(change)
-                    recovered.append(change.change_id)
-                else:
-                    unit.followed.refuse_again(change, fate)
-        if recovered:
-            CHANGES_FOLLOWED.labels("recovered").inc(len(recovered))
-            self._due.set()  # others may have waited behind them
-            self._recovered += recovered
-        if self._recovered:
-            said = self._recovered[:_ONE_ACKNOWLEDGEMENT]
-            self._feed.acknowledge(cursor, (), said)
-            self._recovered = self._recovered[len(said) :]
+        """Try what is due, and say how it stands; what `sharing` did not hear then is said at a later look."""
+        with self._mutex:
+            with self._database.transaction() as unit:
+                cursor, due, recovered = unit.followed.lock_cursor(), unit.followed.next_due(), 0
+                unit.people.lock([change.subject_id for change in due])
+                for change in due:
+                    fate = self._apply(unit, [change])
+                    if fate.is_delivered:
+                        unit.followed.take_back(change)
+                        recovered += 1
+                    else:
+                        unit.followed.refuse_again(change, fate)
+                is_unsaid = bool(unit.followed.unsaid())
+            if recovered:
+                CHANGES_FOLLOWED.labels("recovered").inc(recovered)
+                self._due.set()  # others may have waited behind them
+            if is_unsaid:
+                self._say(cursor)
 
     def _apply(self, unit: Unit, changes: Sequence[FollowedChange]) -> Fate:
         try:
@@ -212,6 +245,7 @@ def _change(wire: change_pb2.Change) -> FollowedChange:
         event_time=wire.event_time.ToDatetime(UTC),
         record_time=wire.record_time.ToDatetime(UTC),
         causation=Causation(UUID(wire.causation.correlation_id), change_id),
+        caused_by=UUID(wire.causation.causation_id),
     )
 
 
@@ -219,5 +253,7 @@ def _cursor(wire: change_pb2.Cursor) -> Cursor:
     return Cursor(wire.incarnation, wire.position)
 
 
-def _to_wire(cursor: Cursor) -> change_pb2.Cursor | None:
+def _to_wire(cursor: Cursor | None) -> change_pb2.Cursor | None:
+    if cursor is None:
+        return None
     return change_pb2.Cursor(incarnation=cursor.incarnation, position=cursor.position)

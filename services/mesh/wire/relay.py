@@ -12,12 +12,12 @@ from npd.common.v1 import relay_pb2, relay_pb2_grpc
 from services.mesh.core.answers import AnswerKey, Answers
 from services.mesh.core.caller import Caller
 from services.mesh.core.db import Database
-from services.mesh.core.errors import Kind, MeshError
+from services.mesh.core.errors import Kind, MeshError, PageTokenInvalid
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.following import Followed
 from services.mesh.core.methods import allow, operator
-from services.mesh.core.outbox import Outbox, SetAside
+from services.mesh.core.outbox import FIRST, Outbox, Place, SetAside
 from services.mesh.core.telling import causation_to_wire
 from services.mesh.wire import paging
 from services.mesh.wire.access import uuid_from_wire
@@ -51,10 +51,10 @@ class Traffic:
         self.outbox = Outbox(connection)
         self.followed = Followed(connection)
 
-    def set_aside(self) -> list[SetAside]:
-        """All that is set aside, oldest first."""
-        both = [*self.outbox.all_set_aside(), *self.followed.all_set_aside()]
-        return sorted(both, key=lambda one: (one.set_aside_time, str(one.message_id)))
+    def set_aside(self, after: Place, limit: int) -> list[SetAside]:
+        """What is set aside, oldest first, after a place in that order."""
+        both = [*self.outbox.all_set_aside(after, limit), *self.followed.all_set_aside(after, limit)]
+        return sorted(both, key=lambda one: (one.set_aside_time, one.message_id))[:limit]
 
     def retry(self, caller: Caller, message_ids: list[UUID], key: AnswerKey) -> Retried:
         """Make messages due again, with none named all; recorded as an act. Raises MessageUnknown."""
@@ -79,9 +79,9 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         self, request: relay_pb2.ListSetAsideRequest, context: grpc.ServicerContext
     ) -> relay_pb2.ListSetAsideResponse:
         size = paging.page_size(request.page_size, default=100, most=1000)
-        after = paging.from_token(request.page_token, 2)
+        after = _place(paging.from_token(request.page_token, 2))
         with self._database.transaction() as traffic:
-            waiting = [one for one in traffic.set_aside() if not after or _key(one) > after]
+            waiting = traffic.set_aside(after, size + 1)
         token = paging.to_token(*_key(waiting[size - 1])) if len(waiting) > size else ""
         return relay_pb2.ListSetAsideResponse(messages=map(_to_wire, waiting[:size]), next_page_token=token)
 
@@ -94,6 +94,15 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
             retried = traffic.retry(caller_of(context), message_ids, key)
         self._wake()
         return relay_pb2.RetrySetAsideResponse(retried_count=retried.count)
+
+
+def _place(token: tuple[str, ...]) -> Place:
+    if not token:
+        return FIRST
+    try:
+        return datetime.fromisoformat(token[0]), UUID(token[1])
+    except ValueError:
+        raise PageTokenInvalid("page_token", "must be the next_page_token of the answer before") from None
 
 
 def _key(one: SetAside) -> tuple[str, str]:

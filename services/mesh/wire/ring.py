@@ -20,7 +20,7 @@ from services.mesh.wire.follower import Feed, Follower
 from services.mesh.wire.metrics import OUTBOX_MESSAGES, OUTBOX_OLDEST_TIME, OUTBOX_WAITING, SET_ASIDE
 from services.mesh.wire.room import House
 
-_MEASURE_EVERY = 1.0
+_MEASURE_EVERY = 2.0
 
 
 Unit = TypeVar("Unit", bound=RingUnit)
@@ -74,8 +74,8 @@ class Ring(Generic[Unit]):
         return Flow(backlog=self._backlog)
 
     def require_room(self) -> None:
-        """Back-pressure: raises Overloaded while too many messages wait to be handed on."""
-        if self._backlog.count >= self._limit:
+        """Back-pressure: raises Overloaded while too many messages wait to be handed on, or for a command."""
+        if self._backlog.count + self._backlog.set_aside_count >= self._limit:
             raise Overloaded()
 
     def _committed(self, unit: Unit) -> None:

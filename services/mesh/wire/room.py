@@ -17,7 +17,7 @@ from tenacity import RetryCallState, retry, retry_if_exception_type, wait_expone
 import services
 from npd.common.v1 import chain_pb2, chain_pb2_grpc, evidence_pb2, evidence_pb2_grpc, relay_pb2, relay_pb2_grpc
 from npd_client.channel import RotatingChannel
-from services.mesh.core import config, failpoints, schema
+from services.mesh.core import answers, config, failpoints, schema
 from services.mesh.core.background import Background, Stopping
 from services.mesh.core.caller import Caller, CallerKind, SpiffeId
 from services.mesh.core.clock import Clock, SystemClock
@@ -55,6 +55,7 @@ log = structlog.get_logger(__name__)
 
 _MESH_PACKAGE = "services.mesh"
 _REGISTRY = "registry"
+_PRUNE_EVERY, _PRUNED = 3600.0, 5000
 # A whole snapshot of the policy is one message: agreements, and the rosters of the whole country.
 _REGISTRY_OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 
@@ -213,6 +214,7 @@ class Serving:
             Background("log", house.log_sequencer.run),
             Background("contacts", partial(house.contacts.run, report=report, flow=composition.flow)),
             Background("refusals", self._write_counted_refusals),
+            Background("answers", self._prune_answers),
             *composition.background,
         ]
         self._opened = threading.Event()
@@ -297,6 +299,14 @@ class Serving:
     def _write_counted_refusals(self, stopping: Stopping) -> None:
         while not stopping.wait(10.0):
             self._record(self._refusals.overdue())
+
+    def _prune_answers(self, stopping: Stopping) -> None:
+        database, kept = self.house.database(_itself), self.house.settings.answers_kept
+        while not stopping.wait(_PRUNE_EVERY):
+            forgotten = _PRUNED
+            while forgotten == _PRUNED and not stopping.is_set():
+                with database.transaction() as connection:
+                    forgotten = answers.prune(connection, self.house.clock.now() - kept, _PRUNED)
 
     def _not_open(self) -> str:
         return "" if self._opened.is_set() else "the port is not open"

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from services.mesh.core.caller import CallerKind
 from services.mesh.core.clock import Clock
 from services.mesh.core.contacts import Contact, Flow
+from services.mesh.core.errors import MethodNotAllowed
 from services.registry.domain import Connection, LastContact, LastFlow, Thresholds
 from services.registry.repository import Store
 
+_KEEPER = "sharing"
+"""The room that keeps the record and the feed."""
 _NO_FLOW = LastFlow()
 
 
@@ -20,11 +24,14 @@ class DirectoryOperations:
         self._clock = clock
         self._thresholds = thresholds
 
-    def report_contacts(self, room: str, contacts: Sequence[Contact], flow: Flow) -> None:
+    def report_contacts(self, room: str, contacts: Sequence[Contact], flow: Flow, *, method: str) -> None:
         """Take a room's report. The room itself is in contact by reporting; a time ahead of our clock counts as now.
 
-        What a report does not tell of stays as it was told last.
+        What a report does not tell of stays as it was told last. Raises MethodNotAllowed if another room than the keeper
+        of record and feed tells of contributions or followers.
         """
+        if (flow.activities or flow.lags) and room != _KEEPER:
+            raise MethodNotAllowed(method=method, caller_kind=CallerKind.ROOM.name.lower())
         now = self._clock.now()
         heard = {contact.name: _heard(contact, now) for contact in contacts}
         heard[room] = LastContact(room, now, now)

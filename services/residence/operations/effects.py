@@ -15,10 +15,10 @@ from services.residence.domain import Facts, History, ResidenceKind, Serialise
 from services.residence.household import Household, Member, Rehousing
 from services.residence.repository import ResidenceUnit
 
-PERMANENT_PATHS = ("permanent_residence", "current_residence", "household", "relation_to_head")
+MEMBERSHIP_PATHS = ("household", "relation_to_head")
+PERMANENT_PATHS = ("permanent_residence", "current_residence", *MEMBERSHIP_PATHS)
 TEMPORARY_PATHS = ("temporary_residence", "current_residence")
 _COMPOSITION_PATHS = ("household",)
-_MEMBERSHIP_PATHS = ("household", "relation_to_head")
 
 
 class Effects:
@@ -55,7 +55,7 @@ class Effects:
             self._told(
                 member,
                 Facts(household=household, relation=member.relation),
-                _MEMBERSHIP_PATHS if member.subject_id in moved else _COMPOSITION_PATHS,
+                MEMBERSHIP_PATHS if member.subject_id in moved else _COMPOSITION_PATHS,
                 time,
             )
             for member in household.members
@@ -75,10 +75,18 @@ class Effects:
         self._write(tx, act, Entry(caller, method, Outcome.DONE, ground, subject_id), told)
 
     def by_itself(
-        self, tx: ResidenceUnit, name: str, cause: Causation, subject_id: UUID, told: Sequence[Told], time: datetime
+        self,
+        tx: ResidenceUnit,
+        name: str,
+        cause: Causation,
+        subject_id: UUID,
+        told: Sequence[Told],
+        time: datetime,
+        *,
+        outcome: str = "",
     ) -> Act:
         """Do by itself what follows from a link, and write what that leaves."""
-        act = Act.caused(name, self._itself.identity, cause, time)
+        act = Act.caused(name, self._itself.identity, cause, time, outcome)
         self._write(tx, act, Entry(self._itself, name, Outcome.DONE, None, subject_id), told)
         return act
 
@@ -103,5 +111,7 @@ class Effects:
     def _write(self, tx: ResidenceUnit, act: Act, entry: Entry, told: Sequence[Told]) -> None:
         tx.chain.add(act)
         tx.outbox.put(*contributions(act, told))
-        paths = sorted({path for one in told for path in one.paths})
-        tx.log.record(replace(entry, paths=paths, object=f"act {act.act_id}"))
+        entry = replace(entry, object=f"act {act.act_id}")
+        # each finds in the log what was told of him; if nothing was told, whom the act is about
+        entries = [replace(entry, subject_id=one.subject_id, paths=sorted(one.paths)) for one in told]
+        tx.log.record_all(entries or [entry])

@@ -1,6 +1,7 @@
 """Households: who leaves, founds or joins one, and who is its head."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from uuid import UUID, uuid4
 
 from services.mesh.core.answers import AnswerKey
@@ -16,6 +17,7 @@ from services.residence.household import (
     HeldMembership,
     Household,
     HouseholdAct,
+    HouseholdFull,
     HouseholdUnknown,
     Joining,
     Member,
@@ -47,8 +49,8 @@ class HouseholdOperations:
     ) -> HouseholdAct:
         """Name one of its members the head of a household; the former head, if there is one, stays a member.
 
-        Raises what Policy.authorise raises, PersonUnknown, IdentityMismatch, HouseholdUnknown, PersonNotInHousehold,
-        HeadAlready, Overloaded.
+        How the others are related to the new head nobody has stated. Raises what Policy.authorise raises, PersonUnknown,
+        IdentityMismatch, HouseholdUnknown, PersonNotInHousehold, HeadAlready, Overloaded.
         """
         self._require_room()
         today = legal_date(self._clock.now())
@@ -61,26 +63,42 @@ class HouseholdOperations:
             (person,) = tx.people.require(identity)
             before = _inhabited(tx.households.lock([household_id]).get(household_id))
             household = before.headed_by(person.subject_id)
-            changed = [member for member in household.members if member not in before.members]
-            tx.households.put(household_id, *changed)
+            tx.households.put(household_id, *household.members)
+            tx.households.own(household_id)
             act = Act.begun("residence.name_head", caller, access, self._clock.now())
-            told = self._effects.household(household, changed, act.time)
+            told = self._effects.household(household, household.members, act.time)
             self._effects.by_officer(tx, act, caller, key.method, ground, person.subject_id, told)
             return answer.give(HouseholdAct(household, act.act_id))
 
     def adopt(self, tx: ResidenceUnit, person: KnownPerson, held: HeldMembership) -> None:
-        """Know a household from the record, as long as this room has no word of its own on where the person lives.
+        """Know a household from the record, as long as this room has no word of its own on it, or on where he lives.
 
-        Each member is adopted by what the record tells of him; the record is told nothing, for it said so itself.
+        Each member is adopted by what the record tells of him; the record is told nothing, for it said so itself. It
+        names the head by the number that he had then, so he is looked for by all that he ever had.
         """
         if tx.residences.of_person(person.subject_id).has_word_on(ResidenceKind.PERMANENT):
+            return
+        head = tx.people.find(held.head_pin) if held.head_pin else None
+        before = tx.households.id_of(person.subject_id)
+        wanted = (tx.households.id_of(head.subject_id) if head else None) or held.household_id
+        if held.head_pin:
+            tx.households.adopt(wanted)
+        households = tx.households.lock(one for one in (before, wanted) if one is not None)
+        if before is not None and not households[before].is_adopted:
             return
         if not held.head_pin:
             tx.households.remove(person.subject_id)
             return
-        is_head = held.head_pin == person.pin
-        tx.households.ensure(held.household_id)
-        tx.households.put(held.household_id, Member.of(person, None if is_head else held.relation, is_head=is_head))
+        household = households[wanted].without(person.subject_id)
+        if household.is_full:
+            return
+        is_head = head is not None and head.subject_id == person.subject_id
+        if is_head and household.head is not None:
+            # of an adopted household the record's last word names the head; of one of our own it does not
+            if household.is_adopted:
+                tx.households.put(wanted, replace(household.head, is_head=False))
+            is_head = household.is_adopted
+        tx.households.put(wanted, Member.of(person, None if is_head else held.relation, is_head=is_head))
 
     def tell_anew(self, tx: ResidenceUnit, person: KnownPerson, cause: Causation) -> None:
         """Tell the record of a household anew, because one of its members has another name or number."""
@@ -88,6 +106,7 @@ class HouseholdOperations:
         if household_id is None:
             return
         household = tx.households.lock([household_id])[household_id]
+        tx.households.own(household_id)
         now = self._clock.now()
         told = self._effects.household(household, (), now)
         self._effects.by_itself(tx, "residence.renew_household", cause, person.subject_id, told, now)
@@ -96,11 +115,13 @@ class HouseholdOperations:
 def rehouse(tx: ResidenceUnit, person: KnownPerson, joining: Joining | None) -> Rehousing:
     """Let a person leave his household, if he is in one, and found or join another, if he wants to.
 
-    The households stay locked until the transaction ends. Raises HouseholdUnknown.
+    The households stay locked until the transaction ends, and are told of: from now on they are this room's own. Raises
+    HouseholdUnknown, HouseholdFull.
     """
     before, wanted = tx.households.id_of(person.subject_id), joining.household_id if joining else None
     households = tx.households.lock(one for one in (before, wanted) if one is not None)
     left = households.get(before) if before else None
+    tx.households.own(*households)
     was_head = left is not None and left.head is not None and left.head.subject_id == person.subject_id
     if left is not None:
         tx.households.remove(person.subject_id)
@@ -112,6 +133,8 @@ def rehouse(tx: ResidenceUnit, person: KnownPerson, joining: Joining | None) -> 
         tx.households.found(entered.household_id)
     else:
         entered = _inhabited(households.get(wanted))
+        if entered.is_full:
+            raise HouseholdFull(object=f"household {wanted}", state="FULL")
     member = Member.of(person, joining.relation, is_head=wanted is None)
     tx.households.put(entered.household_id, member)
     joined = entered.with_member(member)

@@ -17,18 +17,27 @@ _PATHS = ("household", "permanent_residence", "temporary_residence")
 
 
 class ReadingOperations:
-    """Shows residences to officers."""
+    """Shows residences to officers. `require_room` raises Overloaded while too much waits to be handed on."""
 
-    def __init__(self, database: Database[ResidenceUnit], policy: Callable[[], Policy], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database[ResidenceUnit],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        require_room: Callable[[], None],
+    ) -> None:
         self._db = database
         self._policy = policy
         self._clock = clock
+        self._require_room = require_room
 
     def get_residence(self, caller: Caller, access: Access, identity: StatedIdentity, method: str) -> Disclosure:
         """A person's residences, newest first, and his household, if the stated identity matches.
 
-        What is shown is on its way to the disclosure log when the answer leaves. Raises what Policy.authorise raises.
+        What is shown is on its way to the disclosure log when the answer leaves. Raises what Policy.authorise raises,
+        Overloaded.
         """
+        self._require_room()
         now = self._clock.now()
         ground = self._policy().authorise(
             caller.agency_id, caller.system_id, access, Mode.LOOKUP, _PATHS, legal_date(now)

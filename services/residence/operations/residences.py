@@ -14,6 +14,8 @@ from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.rights import Access, Mode, Policy
 from services.residence.domain import (
+    ActUnknown,
+    AlreadyResident,
     Closing,
     ClosingGround,
     HeldResidence,
@@ -24,7 +26,7 @@ from services.residence.domain import (
     ResidenceUnknown,
 )
 from services.residence.household import Rehousing
-from services.residence.operations.effects import PERMANENT_PATHS, TEMPORARY_PATHS, Effects
+from services.residence.operations.effects import MEMBERSHIP_PATHS, PERMANENT_PATHS, TEMPORARY_PATHS, Effects
 from services.residence.operations.households import rehouse
 from services.residence.repository import ResidenceUnit
 
@@ -53,13 +55,15 @@ class ResidenceOperations:
 
         1. The person lives, and his row is locked: of two registrations at once the later sees the earlier.
         2. The first day has come, not before the birth, and the address lay in a commune on it.
-        3. The new residence replaces what it cannot stand beside, or is refused.
-        4. With a permanent residence the person leaves his household, and founds or joins the one stated.
-        5. The record is told of him, and of everybody whose household has changed.
+        3. What the act is said to follow is known to concern him.
+        4. Who lives there already keeps his residence, and only changes his household.
+        5. The new residence replaces what it cannot stand beside, or is refused.
+        6. With a permanent residence the person leaves his household, and founds or joins the one stated.
+        7. The record is told of him, and of everybody whose household has changed.
 
         Raises what Policy.authorise raises, PersonUnknown, IdentityMismatch, PersonDeceased, EventInFuture,
-        EventBeforeBirth, PlaceCodeUnknown, AlreadyResident, ResidenceInSameCommune, HouseholdUnknown, InvalidField,
-        Overloaded. Source: Residence Law 68/2020; DOMAIN.md 2.4.
+        EventBeforeBirth, PlaceCodeUnknown, ActUnknown, AlreadyResident, ResidenceInSameCommune, HouseholdUnknown,
+        HouseholdFull, InvalidField, Overloaded. Source: Residence Law 68/2020; DOMAIN.md 2.4.
         """
         self._require_room()
         today = legal_date(self._clock.now())
@@ -70,27 +74,26 @@ class ResidenceOperations:
             (person,) = tx.people.require_alive(new.identity)  # (1)
             require_happened(new.start_date, "start_date", today, person.birth_date)  # (2)
             new.address.require_commune(new.start_date)
+            if new.follows is not None and not tx.followed.has_heard(person.subject_id, new.follows):  # (3)
+                raise ActUnknown()
             history = tx.residences.of_person(person.subject_id)
-            ended = history.closed_by(new)  # (3)
+            home = history.home_of(new)  # (4)
+            if home is not None and new.is_joining(tx.households.id_of(person.subject_id)):
+                raise AlreadyResident()
+            ended = [] if home else history.closed_by(new, today)  # (5)
             rehousing = Rehousing()
             if new.kind is ResidenceKind.PERMANENT:
-                rehousing = rehouse(tx, person, new.joining)  # (4)
+                rehousing = rehouse(tx, person, new.joining)  # (6)
             joined = rehousing.joined
-            residence = Residence(
-                residence_id=uuid4(),
-                subject_id=person.subject_id,
-                kind=new.kind,
-                address=new.address,
-                start_date=new.start_date,
-                end_date=new.end_date,
-                household_id=joined.household_id if joined else None,
-            )
+            household_id = joined.household_id if joined else None
+            residence = replace(home or new.residence_of(person.subject_id), household_id=household_id)
             tx.residences.put(*ended, residence)
             act = Act.begun("residence.register_residence", caller, access, self._clock.now(), new.follows)
-            paths = {path for one in (*ended, residence) for path in _PATHS[one.kind]}
+            registered = {path for one in (*ended, residence) for path in _PATHS[one.kind]}
+            paths = MEMBERSHIP_PATHS if home else sorted(registered)
             now_held = history.with_each(*ended, residence)
-            told = [  # (5)
-                self._effects.resident(person, now_held, joined, sorted(paths), act.time),
+            told = [  # (7)
+                self._effects.resident(person, now_held, joined, paths, act.time),
                 *self._effects.others(rehousing, person.subject_id, act.time),
             ]
             self._effects.by_officer(tx, act, caller, key.method, ground, person.subject_id, told)
@@ -132,26 +135,30 @@ class ResidenceOperations:
             self._effects.vacate_head(tx, rehousing, person.subject_id, act)
             return answer.give(ResidenceAct(closed, act.act_id))
 
-    def close_by_death(self, tx: ResidenceUnit, person: KnownPerson, cause: Causation) -> None:
-        """Close the residences of somebody whose death has become known; if none is in force, nothing happens.
+    def close_by_death(self, tx: ResidenceUnit, person: KnownPerson, cause: Causation, *, is_news: bool) -> None:
+        """Close the residences of somebody who is dead, and let him leave his household, by one act.
 
-        Source: Residence Law 68/2020 Art. 24, 29.
+        If he has neither, the act says so when the death `is_news`: the law's clock waits for it. Otherwise nothing
+        happens. Source: Residence Law 68/2020 Art. 24, 29.
         """
         history = tx.residences.of_person(person.subject_id)
         in_force = [one for one in history.residences if one.is_active]
-        today = legal_date(self._clock.now())
+        rehousing = rehouse(tx, person, None)
+        if not in_force and rehousing.left is None and not is_news:
+            return
+        now = self._clock.now()
+        today = legal_date(now)
         closed = [one.closed(ClosingGround.DEATH, max(today, one.start_date or date.min)) for one in in_force]
         tx.residences.put(*closed)
-        history = history.with_each(*closed)
-        for residence in closed:
-            rehousing = _departure(tx, person, residence)
-            now = self._clock.now()
-            told = [
-                self._effects.resident(person, history, None, _PATHS[residence.kind], now),
-                *self._effects.others(rehousing, person.subject_id, now),
-            ]
-            act = self._effects.by_itself(tx, "residence.close_residence", cause, person.subject_id, told, now)
-            self._effects.vacate_head(tx, rehousing, person.subject_id, act)
+        paths = {path for one in closed for path in _PATHS[one.kind]}
+        if rehousing.left is not None:
+            paths.update(MEMBERSHIP_PATHS)
+        told = self._effects.others(rehousing, person.subject_id, now)
+        if paths:
+            told.insert(0, self._effects.resident(person, history.with_each(*closed), None, sorted(paths), now))
+        name, outcome = "residence.close_residence", "" if closed else "NOTHING_TO_CLOSE"
+        act = self._effects.by_itself(tx, name, cause, person.subject_id, told, now, outcome=outcome)
+        self._effects.vacate_head(tx, rehousing, person.subject_id, act)
 
     def adopt(self, tx: ResidenceUnit, person: KnownPerson, held: HeldResidence) -> None:
         """Know a residence from the record, as long as this room has no word of its own on it: it can then be closed.

@@ -1,5 +1,6 @@
 """What a change is, and where a follower stands. No I/O."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from enum import Enum
@@ -131,6 +132,7 @@ class Marks:
     incarnation: int
     received: int = 0
     applied: int = 0
+    move_time: datetime | None = None
 
     def at(self, status: Status) -> int:
         """The mark of a status."""
@@ -140,6 +142,16 @@ class Marks:
         """The marks, moved forward only; what is applied has been received."""
         reached = max(self.applied, applied)
         return replace(self, received=max(self.received, received, reached), applied=reached)
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """After which position a follower has been served the changes of a lane, or of all. Its marks claim none before."""
+
+    follower: str
+    lane: Lane | None
+    incarnation: int
+    position_from: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,26 @@ class Fulfilment:
     follower: str
     time: datetime
     reason: str = ""
+
+
+def in_force(marks: Sequence[Marks]) -> list[Marks]:
+    """Of one follower's marks those that are not overtaken.
+
+    The marks of both lanes overtake those of all lanes together if they are newer, and these the older one of a lane:
+    so a follower who changes from one way to the other does not seem to stand still.
+    """
+    whole = next((one for one in marks if one.lane is None), None)
+    lanes = [one for one in marks if one.lane is not None]
+    if whole is None:
+        return lanes
+    newer = [one for one in lanes if _is_newer(one, whole)]
+    if len(newer) == len(Lane):
+        return newer
+    return [whole, *(one for one in lanes if not _is_newer(whole, one))]
+
+
+def _is_newer(one: Marks, other: Marks) -> bool:
+    return one.move_time is not None and other.move_time is not None and one.move_time > other.move_time
 
 
 def lane_number(lane: Lane | None) -> int:

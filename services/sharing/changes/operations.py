@@ -7,7 +7,7 @@ from itertools import islice
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import FieldRequired, InvalidField, MeshError, Violation
+from services.mesh.core.errors import DeadlinePassed, FieldRequired, InvalidField, MeshError, StoreUnavailable, Violation
 from services.mesh.core.evidence.entry import Entry, Outcome, Receipt
 from services.mesh.core.gather import Gatherer
 from services.mesh.core.rights import Access, Ground, Lane, Mode, Policy
@@ -18,6 +18,7 @@ from services.sharing.changes.domain import (
     Delivered,
     Delivery,
     Feed,
+    Following,
     Standing,
     Status,
 )
@@ -37,7 +38,7 @@ class Right:
     paths: frozenset[str]
 
 
-class Following:
+class Delivering:
     """Delivers changes. The entries of many streams that have news at one moment are committed together."""
 
     def __init__(
@@ -52,6 +53,7 @@ class Following:
         self._policy = policy
         self._clock = clock
         self._records = Gatherer(self._record_all, queue=_STREAMS, batch=_TOGETHER)
+        self._served: dict[tuple[str, Lane | None, int], int] = {}
 
     def require_right(self, caller: Caller, access: Access | None) -> Right:
         """What the caller may follow now: an agency what its agreement grants, a room what the catalogue names it for.
@@ -88,6 +90,7 @@ class Following:
         right = self.require_right(caller, access)  # (1)
         feed = self._reader.extent(cursor)
         position = feed.oldest if cursor is None else feed.require(cursor)
+        self._note(Following(caller.name, lane, feed.incarnation, position))
         found = self._reader.after(position, feed.head, limit, lane)  # the reader may have read on meanwhile
         changes = _within_bytes(found)
         visible = [(change, paths) for change in changes if (paths := _visible(change, right.paths))]  # (2)
@@ -96,6 +99,14 @@ class Following:
         reached = feed.head if is_all else changes[-1].position
         return Delivery(delivered, feed.at(reached), feed, names_subjects=caller.kind is CallerKind.ROOM)
 
+    def _note(self, following: Following) -> None:
+        """Keep from where a follower is served, if it never was from so far back."""
+        key = following.follower, following.lane, following.incarnation
+        if following.position_from < self._served.get(key, following.position_from + 1):
+            with self._db.transaction() as tx:
+                tx.followers.serve(following)
+            self._served[key] = following.position_from
+
     def _record(
         self, caller: Caller, method: str, ground: Ground | None, visible: Sequence[tuple[Change, tuple[str, ...]]]
     ) -> tuple[Delivered, ...]:
@@ -103,7 +114,10 @@ class Following:
             Entry(caller, method, Outcome.DISCLOSED, ground, change.subject_id, sorted({"pin", *paths}))
             for change, paths in visible
         ]
-        receipts = self._records.ask(entries, _RECORD_SECONDS)
+        try:
+            receipts = self._records.ask(entries, _RECORD_SECONDS)
+        except DeadlinePassed:
+            raise StoreUnavailable() from None  # the caller's own deadline it is not: the log took too long
         return tuple(
             Delivered(change, paths, receipt) for (change, paths), receipt in zip(visible, receipts, strict=True)
         )
@@ -129,9 +143,10 @@ class Acknowledging:
 
         1. The right is that of a Pull; nothing is disclosed, so the log says nothing of it.
         2. Cursors are of this incarnation and not beyond the head; a rejected change is one of the feed.
-        3. Marks only move forward, and each move is noted with its time. A repeat moves and notes nothing.
+        3. Marks only move forward, and each move is noted with its time. A repeat moves and notes nothing. Who was never
+           served begins where his first mark stands: it claims none of the changes before.
 
-        Raises what `Following.require_right` raises, CursorOutdated, CursorOutOfRange, InvalidField.
+        Raises what `Delivering.require_right` raises, CursorOutdated, CursorOutOfRange, InvalidField.
         """
         self._require_right(caller, access)  # (1)
         now = self._clock.now()
@@ -142,6 +157,8 @@ class Acknowledging:
                 raise InvalidField("rejected", "names a change that is not of the feed")
             before = tx.followers.lock(caller.name, said.lane, feed.incarnation, now)
             marks = before.moved_to(received, applied)  # (3)
+            if max(received, applied) > 0:
+                tx.followers.begin(Following(caller.name, said.lane, feed.incarnation, max(received, applied)))
             if moved := [status for status in Status if marks.at(status) > before.at(status)]:
                 tx.followers.move(marks, moved, now)
             tx.followers.reject(caller.name, said.rejected, now)

@@ -16,6 +16,7 @@ from services.sharing.changes.domain import (
     ALL_LANES,
     Change,
     Feed,
+    Following,
     Fulfilment,
     Marks,
     Pending,
@@ -23,7 +24,7 @@ from services.sharing.changes.domain import (
     Status,
     lane_number,
 )
-from services.sharing.changes.tables import ACKNOWLEDGEMENTS, CHANGES, CHANGES_PENDING, FOLLOWERS, REJECTIONS
+from services.sharing.changes.tables import ACKNOWLEDGEMENTS, CHANGES, CHANGES_PENDING, FOLLOWERS, FOLLOWINGS, REJECTIONS
 
 _INTEGRATE = text(
     """
@@ -50,6 +51,10 @@ _FULFILMENTS = text(
         ORDER BY a.position_to LIMIT 1
     ) passed
     WHERE c.change_id = ANY(:change_ids)
+      AND c.position > coalesce((
+        SELECT min(s.position_from) FROM followings s
+        WHERE s.follower = f.follower AND s.lane IN (0, f.lane) AND s.incarnation = f.incarnation
+      ), 0)
       AND NOT EXISTS (SELECT FROM rejections r WHERE r.change_id = c.change_id AND r.follower = f.follower)
     GROUP BY c.change_id, f.follower
     UNION ALL
@@ -126,12 +131,34 @@ class Changes:
         ).one()
         return Pending(count, first_time)
 
+    def first_time_after(self, position: int) -> datetime | None:
+        """When the next change after a position was recorded."""
+        rows = select(CHANGES.c.record_time).where(CHANGES.c.position > position)
+        return self._connection.execute(rows.order_by(CHANGES.c.position).limit(1)).scalar_one_or_none()
+
 
 class Followers:
-    """How far followers have come, inside a transaction."""
+    """From where followers are served and how far they have come, inside a transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+
+    def serve(self, following: Following) -> None:
+        """Note from where a follower is served; who has been served from further back stays there."""
+        row = insert(FOLLOWINGS).values(**_following(following))
+        further_back = {"position_from": row.excluded.position_from}
+        key = [FOLLOWINGS.c.follower, FOLLOWINGS.c.lane, FOLLOWINGS.c.incarnation]
+        is_further = FOLLOWINGS.c.position_from > row.excluded.position_from
+        self._connection.execute(row.on_conflict_do_update(index_elements=key, set_=further_back, where=is_further))
+
+    def begin(self, following: Following) -> None:
+        """Note from where a follower speaks of changes that it was never served; else where it was served from."""
+        self._connection.execute(insert(FOLLOWINGS).values(**_following(following)).on_conflict_do_nothing())
+
+    def all_followings(self, incarnation: int) -> list[Following]:
+        """From where each follower is served in an incarnation."""
+        rows = self._connection.execute(FOLLOWINGS.select().where(FOLLOWINGS.c.incarnation == incarnation))
+        return [Following(row.follower, _lane(row.lane), row.incarnation, row.position_from) for row in rows]
 
     def lock(self, follower: str, lane: Lane | None, incarnation: int, at: datetime) -> Marks:
         """The marks of a follower, which nobody else moves until it ends; 0 in an incarnation new to it."""
@@ -225,8 +252,20 @@ def _is(follower: str, lane: Lane | None) -> tuple[ColumnElement[bool], ...]:
 
 
 def _marks(row: Row[Any]) -> Marks:
-    lane = None if row.lane == ALL_LANES else Lane(row.lane)
-    return Marks(row.follower, lane, row.incarnation, row.received, row.applied)
+    return Marks(row.follower, _lane(row.lane), row.incarnation, row.received, row.applied, row.record_time)
+
+
+def _lane(number: int) -> Lane | None:
+    return None if number == ALL_LANES else Lane(number)
+
+
+def _following(following: Following) -> dict[str, object]:
+    return {
+        "follower": following.follower,
+        "lane": lane_number(following.lane),
+        "incarnation": following.incarnation,
+        "position_from": following.position_from,
+    }
 
 
 def _change(row: Row[Any]) -> Change:

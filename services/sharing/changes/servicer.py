@@ -12,7 +12,7 @@ from services.mesh.wire.call import call_of, caller_of
 from services.mesh.wire.streams import Stream, Streams
 from services.sharing.changes import convert
 from services.sharing.changes.domain import Cursor, Delivery
-from services.sharing.changes.operations import Acknowledging, Following
+from services.sharing.changes.operations import Acknowledging, Delivering
 
 _BATCH = 500
 _COALESCE = 0.1
@@ -23,7 +23,7 @@ _PASSED_OVER = 1.0
 class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
     """Adapts the wire to following and acknowledging."""
 
-    def __init__(self, following: Following, acknowledging: Acknowledging, streams: Streams) -> None:
+    def __init__(self, following: Delivering, acknowledging: Acknowledging, streams: Streams) -> None:
         self._following = following
         self._acknowledging = acknowledging
         self._streams = streams
@@ -54,7 +54,7 @@ class ChangeServicer(change_pb2_grpc.ChangeServiceServicer):
 
 
 def deliveries(
-    following: Following,
+    following: Delivering,
     stream: Stream,
     caller: Caller,
     method: str,

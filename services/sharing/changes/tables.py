@@ -31,6 +31,7 @@ CHANGES_PENDING = Table(
     METADATA,
     Column("pending_id", BigInteger, Identity(always=True), primary_key=True),
     *_columns(),
+    Index("changes_pending_by_chain", "correlation_id"),
     info={"shard_key": ("pending_id",)},
 )
 
@@ -54,6 +55,16 @@ FOLLOWERS = Table(
     Column("received", BigInteger, nullable=False, doc="the position up to which every change has arrived"),
     Column("applied", BigInteger, nullable=False, doc="the position up to which every change has taken effect"),
     Column("record_time", DateTime(timezone=True), nullable=False, doc="when a mark last moved"),
+    info={"shard_key": ("follower",)},
+)
+
+FOLLOWINGS = Table(
+    "followings",
+    METADATA,
+    Column("follower", Text, primary_key=True),
+    Column("lane", SmallInteger, primary_key=True, autoincrement=False, doc="0: all lanes"),
+    Column("incarnation", BigInteger, primary_key=True, autoincrement=False),
+    Column("position_from", BigInteger, nullable=False, doc="after which it is served: its marks claim nothing before"),
     info={"shard_key": ("follower",)},
 )
 

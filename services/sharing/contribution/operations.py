@@ -68,19 +68,33 @@ class Contributing:
         3. Its person is found, or the item is HELD until its PIN comes.
         4. What it tells joins what others told; the record follows by the authority rule, and the feed moves with it.
 
+        An agency that repeats its request gets its first answer. Of a room no answer is kept: it calls many times a
+        second, and a repeat gives DUPLICATE for each item.
+
         Raises what `Policy.authorise` raises, FieldRequired for an agency without access, RequestIdReused.
         """
         right = self._right(caller, access)  # (1)
-        with self._db.transaction() as tx, tx.answers.once(caller, key, Results) as answer:
-            if answer.given:
-                return answer.given
-            batch = _Batch(tx, self._policy(), self._clock.now(), right, access)
-            answer.give(Results(batch.take_all(items)))
-            batch.save()
+        with self._db.transaction() as tx:
+            if caller.kind is CallerKind.ROOM:
+                batch, results = self._take(tx, right, access, items)
+            else:
+                with tx.answers.once(caller, key, Results) as answer:
+                    if answer.given:
+                        return answer.given
+                    batch, results = self._take(tx, right, access, items)
+                    answer.give(results)
         self._wake()
         if batch.has_taken:
             self._taken(right.source, batch.time)
-        return answer.value
+        return results
+
+    def _take(
+        self, tx: Sharing, right: WriteRight, access: Access | None, items: Sequence[Item | Malformed]
+    ) -> tuple["_Batch", Results]:
+        batch = _Batch(tx, self._policy(), self._clock.now(), right, access)
+        results = Results(batch.take_all(items))
+        batch.save()
+        return batch, results
 
     def _right(self, caller: Caller, access: Access | None) -> WriteRight:
         policy, day = self._policy(), legal_date(self._clock.now())

@@ -33,22 +33,6 @@ def difference(path: str, one: bytes | None, other: bytes | None) -> Difference 
     return _between(fields.payload(one, path), fields.payload(other, path))
 
 
-def is_more_precise(path: str, one: bytes, other: bytes) -> bool:
-    """Whether a value that agrees with another says more of some date than the other does."""
-    return _says_more(fields.payload(one, path), fields.payload(other, path))
-
-
-def _says_more(one: Any, other: Any) -> bool:
-    if isinstance(one, date_pb2.Date):
-        return bool((one.month and not other.month) or (one.day and not other.day))
-    if isinstance(one, Message):
-        parts = (field.name for field, _ in one.ListFields() if field.name not in _NOT_COMPARED)
-        return any(_says_more(getattr(one, name), getattr(other, name)) for name in parts)
-    if isinstance(one, str) or not hasattr(one, "__len__"):
-        return False
-    return any(_says_more(mine, others) for mine, others in zip(one, other, strict=False))
-
-
 def _between(one: Any, other: Any) -> Difference | None:
     if isinstance(one, str):
         return _between_texts(one, other)

@@ -37,14 +37,19 @@ class Value:
 
 def has_items(path: str) -> bool:
     """Whether sources assert the field item by item."""
-    return bool(_item_key_field(path))
+    return bool(item_key_field(path))
+
+
+def holds(person: Person, path: str) -> bool:
+    """Whether a person holds a value of a top-level path."""
+    return _is_set(person, _FIELDS[path])
 
 
 def values_of(person: Person, paths: Iterable[str]) -> Iterator[Value]:
     """The values that a person message tells for top-level paths; a path that is not set is told as no value."""
     for path in paths:
         field = _FIELDS[path]
-        key_field = _item_key_field(path)
+        key_field = item_key_field(path)
         if key_field:
             if not getattr(person, path):
                 yield Value(path, "", None)
@@ -118,7 +123,8 @@ def _shown(path: str) -> str:
 
 
 @cache
-def _item_key_field(path: str) -> str:
+def item_key_field(path: str) -> str:
+    """The field of an item that tells the items of a path apart; empty for a field without items."""
     key: str = _FIELDS[path].GetOptions().Extensions[options_pb2.item_key]
     return key
 

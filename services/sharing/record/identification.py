@@ -4,10 +4,10 @@ Works on psycopg itself and for many questions at once: it stands on the hot pat
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 import psycopg
@@ -19,6 +19,7 @@ from services.mesh.core.person.stated import StatedIdentity
 from services.sharing.record.resolution import Assertion
 
 MISMATCHES_A_DAY = 5
+CONTRADICTIONS_A_DAY = 20
 
 _READ = """
 SELECT r.subject_id, r.name_key, r.birth_year, r.birth_month, r.birth_day, r.person, r.disputed, m.count
@@ -35,9 +36,20 @@ INSERT INTO mismatches (pin_mark, system, day, count) SELECT pin_mark, system, %
 FROM unnest(%s::bytea[], %s::text[], %s::int[]) AS counted (pin_mark, system, count)
 ON CONFLICT (pin_mark, system, day) DO UPDATE SET count = mismatches.count + excluded.count"""
 
+_READ_CONTRADICTIONS = """
+SELECT coalesce(m.contradictions, 0)
+FROM unnest(%s::bytea[], %s::text[]) WITH ORDINALITY AS claim (pin_mark, system, nth)
+LEFT JOIN mismatches m ON m.pin_mark = claim.pin_mark AND m.system = claim.system AND m.day = %s
+ORDER BY claim.nth"""
+_COUNT_CONTRADICTIONS = """
+INSERT INTO mismatches (pin_mark, system, day, count, contradictions) SELECT pin_mark, system, %s, 0, count
+FROM unnest(%s::bytea[], %s::text[], %s::int[]) AS counted (pin_mark, system, count)
+ON CONFLICT (pin_mark, system, day)
+DO UPDATE SET contradictions = mismatches.contradictions + excluded.contradictions"""
+
 
 class PinClosedToday(MeshError):
-    """Too many mismatches on the PIN by this system today."""
+    """Too many mismatches on the PIN by this system today, or too many contradicted claims."""
 
     kind, reason = Kind.RESOURCE_EXHAUSTED, "PIN_CLOSED_TODAY"
 
@@ -49,6 +61,11 @@ class Claim:
     system: str
     pin_mark: bytes
     stated: StatedIdentity
+
+    @property
+    def key(self) -> tuple[bytes, str]:
+        """What guesses are counted against."""
+        return self.pin_mark, self.system
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +103,8 @@ def identify(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim
         rows = cursor.execute(_READ, (pins, marks, systems, day)).fetchall()
     findings, more = list[Finding](), Counter[tuple[bytes, str]]()
     for claim, row in zip(claims, rows, strict=True):
-        key = claim.pin_mark, claim.system
-        finding = _finding(claim, row, more[key])
-        more[key] += finding is None or (isinstance(finding, Found) and not finding.is_match)
+        finding = _finding(claim, row, more[claim.key])
+        more[claim.key] += finding is None or (isinstance(finding, Found) and not finding.is_match)
         findings.append(finding)
     return findings
 
@@ -104,10 +120,32 @@ def read_assertions(
 
 def count_mismatches(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> None:
     """Count claims that did not match, against their systems and PINs; in the caller's transaction."""
-    counted = sorted(Counter((claim.pin_mark, claim.system) for claim in claims).items())
+    _count(driver, _COUNT_MISMATCHES, Counter(claim.key for claim in claims), day)
+
+
+def read_contradictions(driver: psycopg.Connection[tuple[Any, ...]], claims: Sequence[Claim], day: date) -> list[int]:
+    """How many claims about each PIN were contradicted today to the system that asks; in their order."""
+    marks, systems = [claim.pin_mark for claim in claims], [claim.system for claim in claims]
+    return [count for (count,) in driver.execute(_READ_CONTRADICTIONS, (marks, systems, day)).fetchall()]
+
+
+def count_contradictions(
+    driver: psycopg.Connection[tuple[Any, ...]], counts: Mapping[tuple[bytes, str], int], day: date
+) -> None:
+    """Count contradicted claims against PINs and systems (keys of claims); in the caller's transaction."""
+    _count(driver, _COUNT_CONTRADICTIONS, counts, day)
+
+
+def _count(
+    driver: psycopg.Connection[tuple[Any, ...]],
+    statement: LiteralString,
+    counts: Mapping[tuple[bytes, str], int],
+    day: date,
+) -> None:
+    counted = sorted((key, count) for key, count in counts.items() if count)
     if counted:
         columns = [key[0] for key, _ in counted], [key[1] for key, _ in counted], [count for _, count in counted]
-        driver.execute(_COUNT_MISMATCHES, (day, *columns))
+        driver.execute(statement, (day, *columns))
 
 
 def _finding(claim: Claim, row: tuple[Any, ...], more_mismatches: int) -> Finding:

@@ -77,6 +77,7 @@ MISMATCHES = Table(
     Column("system", Text, primary_key=True),
     Column("day", Date, primary_key=True),
     Column("count", Integer, nullable=False),
+    Column("contradictions", Integer, nullable=False, server_default="0", doc="claims contradicted of who matched"),
     Index("mismatches_by_day", "day"),
     info={"shard_key": ("pin_mark",)},
 )

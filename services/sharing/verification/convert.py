@@ -1,7 +1,10 @@
 """Verification between wire and domain."""
 
 import re
+from collections import Counter
 from datetime import datetime
+
+from google.protobuf.message import Message
 
 from npd.common.v1 import evidence_pb2, place_pb2
 from npd.sharing.v1 import verification_pb2
@@ -27,7 +30,9 @@ from services.sharing.verification.domain import (
     Verification,
 )
 
-_PREDICATES_LIMIT = 20
+_CLAIMED_BYTES = 64 << 10
+_ITEMS_LIMIT = 100
+_PREDICATES_OF_A_KIND = 3
 _OLDEST = 150
 _COUNTRY = re.compile(r"[A-Z]{2}", re.ASCII)
 
@@ -38,8 +43,12 @@ def verification_from_wire(
     """Claims. Raises InvalidField, MaskUnknownPath, SandboxPin."""
     if not request.claimed_mask.paths and not request.predicates:
         raise InvalidField("claimed_mask", "must name at least one field, unless there are predicates")
-    if len(request.predicates) > _PREDICATES_LIMIT:
-        raise InvalidField("predicates", f"must not be more than {_PREDICATES_LIMIT}")
+    kinds = Counter(predicate.WhichOneof("claim") for predicate in request.predicates)
+    if max(kinds.values(), default=0) > _PREDICATES_OF_A_KIND:
+        raise InvalidField("predicates", f"must not be more than {_PREDICATES_OF_A_KIND} of one kind")
+    if request.claimed.ByteSize() > _CLAIMED_BYTES:
+        raise InvalidField("claimed", f"must not be larger than {_CLAIMED_BYTES // 1024} KiB")
+    _require_few_items(request.claimed, "claimed.")
     mask = request.claimed_mask
     paths = require_top_level(mask, "claimed_mask") if mask.paths else ()
     normalise(request.claimed, "claimed.", legal_date(now), sandbox=sandbox)
@@ -63,6 +72,14 @@ def verdicts_to_wire(verdicts: Verdicts) -> verification_pb2.VerifyCitizenRespon
         predicates=map(_verdict, verdicts.predicates),
         receipt=receipt_to_wire(verdicts.receipt),
     )
+
+
+def _require_few_items(message: Message, prefix: str) -> None:
+    for field, value in message.ListFields():
+        if field.is_repeated and len(value) > _ITEMS_LIMIT:
+            raise InvalidField(f"{prefix}{field.name}", f"must not be more than {_ITEMS_LIMIT}")
+        if isinstance(value, Message):
+            _require_few_items(value, f"{prefix}{field.name}.")
 
 
 def _verdict(verdict: Verdict) -> "verification_pb2.Verdict.ValueType":

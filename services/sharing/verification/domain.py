@@ -3,7 +3,6 @@
 A verdict says no more than its name: how far a claim is off, and what the record holds instead, stays here.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -15,8 +14,8 @@ from services.mesh.core.evidence.entry import Outcome, Receipt
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import StatedIdentity
 from services.mesh.core.rights import Access
-from services.sharing.record.comparison import difference, is_more_precise
-from services.sharing.record.fields import Person, Value, values_of
+from services.sharing.record.bearing import Bearing, bearing
+from services.sharing.record.fields import Person, Value, holds
 
 HOME_COUNTRY = "VN"
 
@@ -29,6 +28,13 @@ class Verdict(Enum):
     UNKNOWN = 3
     NOT_GRANTED = 4
     DISPUTED = 5
+
+
+_VERDICTS = {
+    Bearing.AGREES: Verdict.CONFIRMED,
+    Bearing.DIFFERS: Verdict.CONTRADICTED,
+    Bearing.SILENT: Verdict.UNKNOWN,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +113,26 @@ class Verdicts:
     fields: tuple[tuple[str, Verdict], ...] = ()
     predicates: tuple[Verdict, ...] = ()
 
+    @property
+    def contradicted_count(self) -> int:
+        """How many claims it contradicts."""
+        return [*(verdict for _, verdict in self.fields), *self.predicates].count(Verdict.CONTRADICTED)
+
 
 def judge_field(claimed: Claimed, record: Person, *, was_told: bool) -> Verdict:
     """What the record says to a claimed field. `was_told`: some source told of the field, be it that there is none.
 
-    A record that is less precise than the claim does not bear it out; one that is more precise does.
+    Only what the claim sets is compared, and what the record lacks of it is not known.
     """
-    recorded = {value.item_key: value.value for value in values_of(record, [claimed.path])}
-    holds_none = all(value is None for value in recorded.values())
+    is_held = holds(record, claimed.path)
     if claimed.claims_none:
-        if not holds_none:
+        if is_held:
             return Verdict.CONTRADICTED
         return Verdict.CONFIRMED if was_told else Verdict.UNKNOWN
-    if holds_none:
+    if not is_held:
         return Verdict.UNKNOWN
-    held = [value for value in recorded.values() if value is not None]
-    return _worst([_judge_value(claimed.path, value.value, held) for value in claimed.values])
+    values = [value.value for value in claimed.values if value.value is not None]
+    return _VERDICTS[bearing(claimed.path, values, record)]
 
 
 def judge_predicate(predicate: Predicate, record: Person, today: date) -> Verdict:
@@ -137,22 +147,6 @@ def judge_predicate(predicate: Predicate, record: Person, today: date) -> Verdic
         case HasNationality(country_code):
             known = record.nationalities
             return _verdict(country_code in known) if known else Verdict.UNKNOWN
-
-
-def _judge_value(path: str, claimed: bytes | None, held: Sequence[bytes]) -> Verdict:
-    """Of a field with items any may be meant: one that agrees is it."""
-    agreeing = [one for one in held if difference(path, claimed, one) is None]
-    if claimed is None or not agreeing:
-        return Verdict.CONTRADICTED
-    is_borne_out = any(not is_more_precise(path, claimed, one) for one in agreeing)
-    return Verdict.CONFIRMED if is_borne_out else Verdict.UNKNOWN
-
-
-def _worst(verdicts: list[Verdict]) -> Verdict:
-    for verdict in (Verdict.CONTRADICTED, Verdict.UNKNOWN):
-        if verdict in verdicts:
-            return verdict
-    return Verdict.CONFIRMED
 
 
 def _judge_age(record: Person, years: int, today: date) -> Verdict:

@@ -34,14 +34,18 @@ def upgrade() -> None:
     op.create_table(
         "birth_keys",
         sa.Column("birth_key", sa.LargeBinary, primary_key=True),
-        sa.Column("subject_id", sa.Uuid, nullable=False),
+        sa.Column("subject_id", sa.Uuid, primary_key=True),
+        sa.Column("mother_id", sa.Uuid),
     )
+    op.create_index("birth_keys_by_subject", "birth_keys", ["subject_id"])
     op.create_table(
         "births",
         sa.Column("subject_id", sa.Uuid, primary_key=True),
         sa.Column("act_id", sa.Uuid, nullable=False),
         sa.Column("sex", sa.SmallInteger, nullable=False),
-        sa.Column("mother_key", sa.Text, nullable=False),
+        sa.Column("mother_id", sa.Uuid),
+        sa.Column("mother_name", sa.Text, nullable=False),
+        sa.Column("unit_code", sa.Text, nullable=False),
     )
     op.create_table(
         "birth_details",
@@ -77,6 +81,11 @@ def upgrade() -> None:
         sa.Column("subject_id", sa.Uuid, nullable=False),
         sa.Column("spouse_id", sa.Uuid),
         sa.Column("marriage_id", sa.Uuid),
+    )
+    op.create_table(
+        "listed_spouses",
+        sa.Column("subject_id", sa.Uuid, primary_key=True),
+        sa.Column("pin", sa.Text, primary_key=True),
     )
     op.create_table(
         "statuses",

@@ -30,11 +30,19 @@ def upgrade() -> None:
     op.create_index(
         "outbox_waiting", "outbox", ["peer", "outbox_id"], postgresql_where=sa.text("set_aside_time IS NULL")
     )
+    op.create_index(
+        "outbox_set_aside",
+        "outbox",
+        ["set_aside_time", "message_id"],
+        postgresql_where=sa.text("set_aside_time IS NOT NULL"),
+    )
+    op.create_index("answers_by_time", "answers", ["record_time"])
     op.create_table(
         "feed_cursor",
         sa.Column("feed", sa.Text, primary_key=True),
         sa.Column("incarnation", sa.BigInteger, nullable=False),
         sa.Column("position", sa.BigInteger, nullable=False),
+        sa.Column("caught_up", sa.BigInteger),
     )
     op.create_table(
         "changes_taken",
@@ -57,6 +65,11 @@ def upgrade() -> None:
         ),
         sa.Column("attempts", sa.Integer, nullable=False),
         sa.Column("due", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("recovered", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("said", sa.Boolean, nullable=False, server_default=sa.false()),
+    )
+    op.create_index(
+        "changes_set_aside_unsaid", "changes_set_aside", ["waiting_id"], postgresql_where=sa.text("NOT said")
     )
     op.create_table(
         "people",

@@ -21,7 +21,10 @@ class PolicyStale(MeshError):
 
 
 class PolicyGuard:
-    """Holds the room's whole method table. `limit` is the age past which agencies' calls are refused."""
+    """Holds the room's whole method table. `limit` is the age past which calls of agencies and rooms are refused.
+
+    Rooms too: what a room may follow and tell is policy, and one that is not known yet grants nothing, not everything.
+    """
 
     def __init__(self, methods: Methods, policy: Callable[[], Policy], limit: timedelta, clock: Clock) -> None:
         self._methods = methods
@@ -39,6 +42,6 @@ class PolicyGuard:
             return
         policy = self._policy()
         age = self._clock.now() - policy.issue_time
-        if caller.kind is CallerKind.AGENCY and age > self._limit:
+        if caller.kind is not CallerKind.OPERATOR and age > self._limit:
             raise PolicyStale(age_seconds=int(age.total_seconds()), limit_seconds=int(self._limit.total_seconds()))
         require_active(caller, policy)

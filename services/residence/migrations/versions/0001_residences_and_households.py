@@ -38,7 +38,11 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("state = 'ACTIVE'"),
     )
-    op.create_table("households", sa.Column("household_id", sa.Uuid, primary_key=True))
+    op.create_table(
+        "households",
+        sa.Column("household_id", sa.Uuid, primary_key=True),
+        sa.Column("is_adopted", sa.Boolean, nullable=False),
+    )
     op.create_table(
         "members",
         sa.Column("subject_id", sa.Uuid, primary_key=True),

@@ -92,6 +92,8 @@ class _ClosingGroundEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Closing
     """The dwelling was sold, demolished, or may be used no more."""
     CLOSING_GROUND_CANCELLED: _ClosingGround.ValueType  # 6
     """The registration was cancelled by decision."""
+    CLOSING_GROUND_EXPIRED: _ClosingGround.ValueType  # 7
+    """Expired: the planned last day of a temporary residence had passed when another residence was registered."""
 
 class ClosingGround(_ClosingGround, metaclass=_ClosingGroundEnumTypeWrapper):
     """Why a residence was closed. Residence Law 68/2020 Articles 24 and 29, in groups."""
@@ -110,6 +112,8 @@ CLOSING_GROUND_DWELLING_LOST: ClosingGround.ValueType  # 5
 """The dwelling was sold, demolished, or may be used no more."""
 CLOSING_GROUND_CANCELLED: ClosingGround.ValueType  # 6
 """The registration was cancelled by decision."""
+CLOSING_GROUND_EXPIRED: ClosingGround.ValueType  # 7
+"""Expired: the planned last day of a temporary residence had passed when another residence was registered."""
 Global___ClosingGround: _TypeAlias = ClosingGround  # noqa: Y015
 
 @_typing.final
@@ -289,7 +293,7 @@ class RegisterResidenceRequest(_message.Message):
     """Required. Kind."""
     follows_act_id: _builtins.str
     """The act that this one follows by law, such as the birth of the child who is to reside (UUID): it joins that act's
-    chain. Empty: it begins one.
+    chain. The feed must have told this room something of the person because of that act. Empty: it begins one.
     """
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
@@ -309,11 +313,11 @@ class RegisterResidenceRequest(_message.Message):
 
     @_builtins.property
     def end_date(self) -> _date_pb2.Date:
-        """Required of a temporary residence: its last day."""
+        """Required of a temporary residence: its last day, not in the past."""
 
     @_builtins.property
     def household(self) -> Global___Joining:
-        """The household; permanent residence only. Absent: none."""
+        """The household, of 200 members at most; permanent residence only. Absent: none."""
 
     def __init__(
         self,
@@ -380,7 +384,7 @@ class CloseResidenceRequest(_message.Message):
     residence_id: _builtins.str
     """Required. The residence (UUID)."""
     ground: Global___ClosingGround.ValueType
-    """Required. Why; MOVED and DEATH are the mesh's own."""
+    """Required. Why; DEATH, MOVED and EXPIRED are the mesh's own."""
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
         """Required. Ground of the act."""

@@ -65,9 +65,11 @@ class ResidenceServiceServicer(object):
 
     def RegisterResidence(self, request, context):
         """Registers a residence. A person has one permanent residence at most, which the new one replaces, and one temporary
-        one, which must not lie in the commune of the permanent one. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH,
-        PERSON_DECEASED, PLACE_CODE_UNKNOWN, HOUSEHOLD_UNKNOWN, RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT,
-        EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        one, which must not lie in the commune of the permanent one, and which a new one replaces once it has expired. Who
+        resides at the address already may found or join another household there: the residence stays as it is. Errors:
+        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN, ACT_UNKNOWN (nothing was heard
+        of the person because of `follows_act_id`), HOUSEHOLD_UNKNOWN, STATE_NOT_ALLOWED (the household is full),
+        RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -82,7 +84,8 @@ class ResidenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NameHead(self, request, context):
-        """Names the head of a household, one of its members. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+        """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
+        to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
         HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -37,16 +37,19 @@ class ResidenceServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ResidenceServiceAsyncStub: ...
     RegisterResidence: _grpc.UnaryUnaryMultiCallable[_residence_pb2.RegisterResidenceRequest, _residence_pb2.RegisterResidenceResponse]
     """Registers a residence. A person has one permanent residence at most, which the new one replaces, and one temporary
-    one, which must not lie in the commune of the permanent one. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH,
-    PERSON_DECEASED, PLACE_CODE_UNKNOWN, HOUSEHOLD_UNKNOWN, RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT,
-    EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    one, which must not lie in the commune of the permanent one, and which a new one replaces once it has expired. Who
+    resides at the address already may found or join another household there: the residence stays as it is. Errors:
+    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN, ACT_UNKNOWN (nothing was heard
+    of the person because of `follows_act_id`), HOUSEHOLD_UNKNOWN, STATE_NOT_ALLOWED (the household is full),
+    RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
     """
     CloseResidence: _grpc.UnaryUnaryMultiCallable[_residence_pb2.CloseResidenceRequest, _residence_pb2.CloseResidenceResponse]
     """Closes a residence on a ground of the law. The person leaves its household; if he was the head, there is none until
     one is named. Errors: AGREEMENT_*, RESIDENCE_UNKNOWN, STATE_NOT_ALLOWED, EVENT_IN_FUTURE, FIELD_INVALID.
     """
     NameHead: _grpc.UnaryUnaryMultiCallable[_residence_pb2.NameHeadRequest, _residence_pb2.NameHeadResponse]
-    """Names the head of a household, one of its members. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+    """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
+    to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
     HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
     """
     GetResidence: _grpc.UnaryUnaryMultiCallable[_residence_pb2.GetResidenceRequest, _residence_pb2.GetResidenceResponse]
@@ -64,16 +67,19 @@ class ResidenceServiceAsyncStub(ResidenceServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterResidence: _aio.UnaryUnaryMultiCallable[_residence_pb2.RegisterResidenceRequest, _residence_pb2.RegisterResidenceResponse]  # type: ignore[assignment]
     """Registers a residence. A person has one permanent residence at most, which the new one replaces, and one temporary
-    one, which must not lie in the commune of the permanent one. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH,
-    PERSON_DECEASED, PLACE_CODE_UNKNOWN, HOUSEHOLD_UNKNOWN, RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT,
-    EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    one, which must not lie in the commune of the permanent one, and which a new one replaces once it has expired. Who
+    resides at the address already may found or join another household there: the residence stays as it is. Errors:
+    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN, ACT_UNKNOWN (nothing was heard
+    of the person because of `follows_act_id`), HOUSEHOLD_UNKNOWN, STATE_NOT_ALLOWED (the household is full),
+    RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
     """
     CloseResidence: _aio.UnaryUnaryMultiCallable[_residence_pb2.CloseResidenceRequest, _residence_pb2.CloseResidenceResponse]  # type: ignore[assignment]
     """Closes a residence on a ground of the law. The person leaves its household; if he was the head, there is none until
     one is named. Errors: AGREEMENT_*, RESIDENCE_UNKNOWN, STATE_NOT_ALLOWED, EVENT_IN_FUTURE, FIELD_INVALID.
     """
     NameHead: _aio.UnaryUnaryMultiCallable[_residence_pb2.NameHeadRequest, _residence_pb2.NameHeadResponse]  # type: ignore[assignment]
-    """Names the head of a household, one of its members. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+    """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
+    to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
     HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
     """
     GetResidence: _aio.UnaryUnaryMultiCallable[_residence_pb2.GetResidenceRequest, _residence_pb2.GetResidenceResponse]  # type: ignore[assignment]
@@ -94,9 +100,11 @@ class ResidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_residence_pb2.RegisterResidenceResponse, _abc.Awaitable[_residence_pb2.RegisterResidenceResponse]]:
         """Registers a residence. A person has one permanent residence at most, which the new one replaces, and one temporary
-        one, which must not lie in the commune of the permanent one. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH,
-        PERSON_DECEASED, PLACE_CODE_UNKNOWN, HOUSEHOLD_UNKNOWN, RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT,
-        EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        one, which must not lie in the commune of the permanent one, and which a new one replaces once it has expired. Who
+        resides at the address already may found or join another household there: the residence stays as it is. Errors:
+        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, PLACE_CODE_UNKNOWN, ACT_UNKNOWN (nothing was heard
+        of the person because of `follows_act_id`), HOUSEHOLD_UNKNOWN, STATE_NOT_ALLOWED (the household is full),
+        RESIDENCE_IN_SAME_COMMUNE, ALREADY_RESIDENT, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -115,7 +123,8 @@ class ResidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _residence_pb2.NameHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_residence_pb2.NameHeadResponse, _abc.Awaitable[_residence_pb2.NameHeadResponse]]:
-        """Names the head of a household, one of its members. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+        """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
+        to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
         HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
         """
 
