@@ -173,8 +173,8 @@ def facts_to_bytes(facts: Facts) -> bytes:
 
 
 def spouse_pins_from_bytes(person: bytes) -> tuple[str, ...]:
-    """The numbers of the spouses whom a change tells of."""
-    return tuple(spouse.pin for spouse in person_pb2.Person.FromString(person).spouses if spouse.pin)
+    """The numbers of the spouses whom a change tells of; empty for one who has none."""
+    return tuple(spouse.pin for spouse in person_pb2.Person.FromString(person).spouses)
 
 
 def marital_status_from_bytes(person: bytes) -> MaritalStatus:

@@ -14,6 +14,7 @@ from services.mesh.core.clock import LEGAL_ZONE
 from services.mesh.core.errors import InvalidField, Kind, MeshError
 from services.mesh.core.people import Name
 from services.mesh.core.person import text
+from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import PlaceCodeUnknown, StatedIdentity
 from services.mesh.core.places import list_version, units_of
 from services.mesh.core.rights import Access
@@ -333,10 +334,10 @@ def birth_keys(name: str, birth_date: date, ties: BirthTies) -> tuple[bytes, ...
     alone meets who stated her number, and mothers of one name in two places stay two.
     """
     child = (text.name_key(name), birth_date.isoformat(), str(ties.sex))
-    mothers = [("name", ties.mother_name, ties.unit_code)]
+    mothers = [f"{ties.mother_name}\x1f{ties.unit_code}"]
     if ties.mother_id is not None:
-        mothers.append(("number", str(ties.mother_id)))
-    return tuple(hashlib.sha256("\x1f".join((*child, *mother)).encode()).digest() for mother in mothers)
+        mothers.append(str(ties.mother_id))
+    return tuple(hashlib.sha256("\x1f".join((*child, mother)).encode()).digest() for mother in mothers)
 
 
 def require_number_year(birth_date: date, field: str) -> None:
@@ -346,6 +347,12 @@ def require_number_year(birth_date: date, field: str) -> None:
     """
     if not FIRST_YEAR <= birth_date.year <= LAST_YEAR:
         raise InvalidField(field, f"must have a year from {FIRST_YEAR} to {LAST_YEAR}: others have no number")
+
+
+def require_born_before(parent: PartialDate, child: date, field: str) -> None:
+    """A parent is born before the child, as far as his birth is known. Raises InvalidField."""
+    if parent.year and parent.first_day() >= child:
+        raise InvalidField(field, "must fit a parent who is born before the child")
 
 
 def require_not_before(day: date, earliest: date | None, field: str, what: str) -> None:

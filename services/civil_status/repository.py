@@ -1,56 +1,38 @@
 """Rows of civil status, inside a transaction: domain objects in, domain objects out. Decides nothing."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, Select, func, or_, select
+from sqlalchemy import Connection, Row, Select, select
 from sqlalchemy.dialects.postgresql import insert
 
+from services.civil_status.births_repository import Births
 from services.civil_status.domain import (
     ROOM_NAME,
     ActKind,
     Before,
-    BirthTies,
-    Coded,
     Death,
     MaritalStatus,
     Marriage,
-    Place,
     RegisteredAct,
     Relative,
-    Role,
     Status,
 )
 from services.civil_status.tables import (
     ACT_SUBJECTS,
     ACTS,
     ANNULMENTS,
-    BIRTH_DETAILS,
-    BIRTH_KEYS,
-    BIRTHS,
     DEATHS,
     LISTED_SPOUSES,
     MARRIAGES,
-    PARENTS,
     STATUSES,
 )
 from services.mesh.core.chain import Act
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.people import Name
 from services.mesh.core.ring_unit import RingUnit
-from services.mesh.core.stored import from_stored, to_stored
 from services.mesh.core.tables import PEOPLE
-
-
-@dataclass(frozen=True, slots=True)
-class Parent:
-    """A parent as the birth registration names him; `subject_id` if he had a number."""
-
-    role: Role
-    subject_id: UUID | None
-    named: Relative
 
 
 class CivilRegister(RingUnit):
@@ -115,95 +97,6 @@ class Acts:
         self._connection.execute(ANNULMENTS.insert(), {"act_id": act_id, "annulled_by": annulled_by})
 
 
-class Births:
-    """Births, what they say of the child, and who the parents are."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def claim(self, keys: Sequence[bytes], ties: BirthTies, subject_id: UUID) -> bool:
-        """Take a birth's keys for a child instead of those he had, unless they are those of another birth.
-
-        Waits for one that is about to take them.
-        """
-        for key in sorted(keys):
-            lock = int.from_bytes(key[:8], signed=True)
-            self._connection.execute(select(func.pg_advisory_xact_lock(lock)))
-        if self.is_registered(keys, ties, but=subject_id):
-            return False
-        self._connection.execute(BIRTH_KEYS.delete().where(BIRTH_KEYS.c.subject_id == subject_id))
-        rows = [{"birth_key": key, "subject_id": subject_id, "mother_id": ties.mother_id} for key in keys]
-        self._connection.execute(BIRTH_KEYS.insert(), rows)
-        return True
-
-    def is_registered(self, keys: Sequence[bytes], ties: BirthTies, but: UUID | None = None) -> bool:
-        """Whether the birth of anybody `but` this child has one of the keys. Mothers of two numbers are two."""
-        same = select(BIRTH_KEYS.c.subject_id).where(BIRTH_KEYS.c.birth_key.in_(keys))
-        if but is not None:
-            same = same.where(BIRTH_KEYS.c.subject_id != but)
-        if ties.mother_id is not None:
-            same = same.where(or_(BIRTH_KEYS.c.mother_id.is_(None), BIRTH_KEYS.c.mother_id == ties.mother_id))
-        return self._connection.execute(same.limit(1)).first() is not None
-
-    def add(self, subject_id: UUID, act_id: UUID, ties: BirthTies, parents: Sequence[Parent]) -> None:
-        """Write a birth."""
-        row = {
-            "subject_id": subject_id,
-            "act_id": act_id,
-            "sex": ties.sex,
-            "mother_id": ties.mother_id,
-            "mother_name": ties.mother_name,
-            "unit_code": ties.unit_code,
-        }
-        self._connection.execute(BIRTHS.insert(), row)
-        rows = [
-            {
-                "child_id": subject_id,
-                "role": parent.role,
-                "parent_id": parent.subject_id,
-                "family": parent.named.name.family,
-                "middle": parent.named.name.middle,
-                "given": parent.named.name.given,
-                "full_name": parent.named.name.full,
-                "nationality": parent.named.nationality,
-            }
-            for parent in parents
-        ]
-        if rows:
-            self._connection.execute(PARENTS.insert(), rows)
-
-    def ties(self, subject_id: UUID) -> BirthTies | None:
-        """What ties a person's birth down, if it was registered here."""
-        row = self._connection.execute(BIRTHS.select().where(BIRTHS.c.subject_id == subject_id)).first()
-        return BirthTies(row.sex, row.mother_id, row.mother_name, row.unit_code) if row else None
-
-    def keep_detail(self, subject_id: UUID, path: str, value: Place | Coded) -> None:
-        """Keep what is registered for a path."""
-        stored = to_stored(value, type(value))
-        row = insert(BIRTH_DETAILS).values(subject_id=subject_id, path=path, value=stored)
-        self._connection.execute(
-            row.on_conflict_do_update(
-                index_elements=[BIRTH_DETAILS.c.subject_id, BIRTH_DETAILS.c.path], set_={"value": stored}
-            )
-        )
-
-    def detail(self, subject_id: UUID, path: str, shape: type[Place | Coded]) -> Place | Coded | None:
-        """What is registered for a path, if this room knows it."""
-        mine = (BIRTH_DETAILS.c.subject_id == subject_id, BIRTH_DETAILS.c.path == path)
-        value = self._connection.execute(select(BIRTH_DETAILS.c.value).where(*mine)).scalar()
-        return None if value is None else from_stored(value, shape)
-
-    def parents_of(self, child_id: UUID) -> list[Parent]:
-        """The parents that a registration here names."""
-        rows = PARENTS.select().where(PARENTS.c.child_id == child_id).order_by(PARENTS.c.role)
-        return [_parent(row) for row in self._connection.execute(rows)]
-
-    def children_of(self, parent_id: UUID) -> list[tuple[UUID, Parent]]:
-        """The children whose registration here names this parent by number, and how it names him."""
-        rows = PARENTS.select().where(PARENTS.c.parent_id == parent_id).order_by(PARENTS.c.child_id)
-        return [(row.child_id, _parent(row)) for row in self._connection.execute(rows)]
-
-
 class Unions:
     """Marriages, and the deaths that may end them, as far as an annulment needs to know what they changed."""
 
@@ -248,18 +141,23 @@ class Unions:
         values = {"spouse_id": death.spouse_id, "marriage_id": death.marriage_id}
         self._connection.execute(DEATHS.update().where(DEATHS.c.act_id == death.act_id).values(values))
 
-    def find_death(self, act_id: UUID) -> Death:
-        """The death that an act registered."""
-        return _death(self._connection.execute(DEATHS.select().where(DEATHS.c.act_id == act_id)).one())
+    def find_death(self, act_id: UUID) -> Death | None:
+        """The death that an act registered; None if it is no such act."""
+        row = self._connection.execute(DEATHS.select().where(DEATHS.c.act_id == act_id)).first()
+        return _death(row) if row else None
 
     def standing_death(self, subject_id: UUID) -> Death | None:
         """The registration of a person's death here, if it is not annulled."""
         his = DEATHS.join(ACT_SUBJECTS, ACT_SUBJECTS.c.act_id == DEATHS.c.act_id)
         joined = his.outerjoin(ANNULMENTS, ANNULMENTS.c.act_id == DEATHS.c.act_id)
-        standing = DEATHS.select().select_from(joined).where(
-            ACT_SUBJECTS.c.subject_id == subject_id,
-            DEATHS.c.subject_id == subject_id,
-            ANNULMENTS.c.act_id.is_(None),
+        standing = (
+            DEATHS.select()
+            .select_from(joined)
+            .where(
+                ACT_SUBJECTS.c.subject_id == subject_id,
+                DEATHS.c.subject_id == subject_id,
+                ANNULMENTS.c.act_id.is_(None),
+            )
         )
         row = self._connection.execute(standing).first()
         return _death(row) if row else None
@@ -331,10 +229,6 @@ def _act(row: Row[Any]) -> RegisteredAct:
 
 def _death(row: Row[Any]) -> Death:
     return Death(row.act_id, row.subject_id, row.spouse_id, row.marriage_id)
-
-
-def _parent(row: Row[Any]) -> Parent:
-    return Parent(Role(row.role), row.parent_id, Relative(_name(row), "", row.nationality))
 
 
 def _name(row: Row[Any]) -> Name:

@@ -63,7 +63,7 @@ class SeenClock:
 
 @dataclass(frozen=True, slots=True)
 class SeenChain:
-    """A chain as far as the rooms that answered know it; those in `cut` told as much as an answer holds, maybe not all."""
+    """A chain as far as the rooms that answered know it; those in `cut` told as much as an answer holds."""
 
     links: tuple[SeenLink, ...]
     clocks: tuple[SeenClock, ...]
@@ -128,7 +128,7 @@ def show(chain: str, chain_seen: SeenChain, missing: Mapping[str, Refusal]) -> N
     for clock in chain_seen.clocks:
         console.print(_sentence(clock, "a missing room" if missing else "an act not shown" if chain_seen.cut else ""))
     for room in chain_seen.cut:
-        console.print(f"{room} tells {LINKS_LIMIT:,} links of a chain at most, its oldest: there may be more than shown.")
+        console.print(f"{room} tells the oldest {LINKS_LIMIT:,} links of a chain at most: there may be more.")
     views.show_missing(missing, "what it holds of the chain is missing here")
 
 

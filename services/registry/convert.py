@@ -12,7 +12,7 @@ from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Leaf
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField
-from services.mesh.core.rights import Mode, State, System
+from services.mesh.core.rights import Mode, State, System, require_code
 from services.mesh.wire import paging
 from services.registry import domain, formats
 
@@ -123,8 +123,8 @@ def terms_from_wire(wire: agreement_pb2.AgreementTerms) -> domain.Terms:
     return domain.Terms(
         agency_id=formats.require_identifier("terms.agency_id", wire.agency_id),
         system_id=formats.require_identifier("terms.system_id", wire.system_id),
-        purpose=formats.require_code("terms.purpose", wire.purpose),
-        provision=formats.require_code("terms.provision", wire.provision),
+        purpose=require_code("terms.purpose", wire.purpose),
+        provision=require_code("terms.provision", wire.provision),
         grants=tuple(_grant_from_wire(f"terms.grants[{index}]", grant) for index, grant in enumerate(wire.grants)),
         validity=Validity(
             _whole_date("terms.start_date", wire.start_date), _whole_date("terms.end_date", wire.end_date)

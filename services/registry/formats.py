@@ -8,7 +8,7 @@ from services.mesh.core.errors import InvalidField
 from services.mesh.core.rights import AgreementUnknown
 
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
-_CODE = re.compile(r"[!-~]{1,64}", re.ASCII)
+_OFFICER = re.compile(r"[!-~]{1,64}", re.ASCII)
 _ISSUER_KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SERIAL_NUMBER = re.compile(r"[1-9a-f][0-9a-f]{0,39}", re.ASCII)
 _LONGEST_NAME = 200
@@ -20,13 +20,6 @@ def require_identifier(field: str, value: str) -> str:
     """An agency's, system's or operator's id, as it stands in certificates. Raises InvalidField."""
     if not _IDENTIFIER.fullmatch(value):
         raise InvalidField(field, "must be 1 to 63 of a-z, 0-9, - and _, beginning with a letter or digit")
-    return value
-
-
-def require_code(field: str, value: str) -> str:
-    """The code of a purpose, or the id of a provision. Raises InvalidField."""
-    if not _CODE.fullmatch(value):
-        raise InvalidField(field, "must be 1 to 64 visible ASCII characters without blanks")
     return value
 
 
@@ -43,7 +36,7 @@ def require_officers(field: str, values: Sequence[str]) -> tuple[str, ...]:
     officers = tuple(dict.fromkeys(values))
     if not 1 <= len(officers) <= 1000:
         raise InvalidField(field, "must name 1 to 1,000 officers")
-    if not all(map(_CODE.fullmatch, officers)):
+    if not all(map(_OFFICER.fullmatch, officers)):
         raise InvalidField(field, "must each be 1 to 64 visible ASCII characters without blanks")
     return officers
 

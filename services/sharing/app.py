@@ -102,7 +102,7 @@ def compose(house: House) -> Composition:
             Served(
                 usage_pb2.DESCRIPTOR.services_by_name["UsageService"],
                 usage_pb2_grpc.add_UsageServiceServicer_to_server,
-                UsageServicer(usage, RecordingUses(database, clock), policy, clock, sandbox=sandbox),
+                UsageServicer(usage, RecordingUses(database, policy, clock), policy, clock, sandbox=sandbox),
             ),
         ),
         methods=METHODS,

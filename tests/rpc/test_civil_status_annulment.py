@@ -106,12 +106,12 @@ def test_annulled_death_lets_the_person_live_and_the_marriage_go_on(scene: Scene
     death = scene.registrar.bury(dead, date(2026, 6, 1))
     with scene.recording() as entries:
         act = scene.registrar.annul(death)
-    scene.require_recorded(act, entries, "annul_act", DEATH_GROUND, 1)
+    scene.require_recorded(act, entries, "annul_act", DEATH_GROUND, 2)
     items = scene.told(act.act_id)
     assert [(item.pin, item.person, sorted(item.update_mask.paths)) for item in items] == [
         (dead.pin, Person(), DEATH_GROUND),
         (spouse.pin, Person(marital_status=MARRIED, spouses=[named(dead)]), MARRIAGE_GROUND),
-        (dead.pin, Person(spouses=[named(spouse)]), ["spouses"]),
+        (dead.pin, Person(marital_status=MARRIED, spouses=[named(spouse)]), MARRIAGE_GROUND),
     ]
     for one, other in ((dead, spouse), (spouse, dead)):
         shown = scene.registrar.status(one)
@@ -146,3 +146,58 @@ def test_annulled_death_of_one_whose_spouse_died_since_makes_a_widow(scene: Scen
     for one, other in ((first, second), (second, first)):
         shown = scene.registrar.status(one)
         assert (shown.marital_status, shown.spouse) == (MARRIED, named(other))
+
+
+def test_marriage_that_stood_in_the_way_of_one_who_came_back_gives_way_to_the_first(scene: Scene) -> None:
+    back, spouse, third = scene.person(), scene.person(), scene.person()
+    first = scene.registrar.marry(back, spouse, date(2020, 1, 1))
+    death = scene.registrar.bury(back, date(2022, 1, 1))
+    second = scene.registrar.marry(spouse, third, date(2024, 1, 1))
+    scene.registrar.annul(death)
+    act = scene.registrar.annul(second)
+    told = [(item.pin, item.person, sorted(item.update_mask.paths)) for item in scene.told(act.act_id)]
+    assert told == [
+        (spouse.pin, Person(), ["spouses"]),
+        (spouse.pin, Person(marital_status=MARRIED, spouses=[named(back)]), MARRIAGE_GROUND),
+        (back.pin, Person(marital_status=MARRIED, spouses=[named(spouse)]), MARRIAGE_GROUND),
+        (third.pin, Person(marital_status=SINGLE), MARRIAGE_GROUND),
+    ]
+    for one, other in ((back, spouse), (spouse, back)):
+        shown = scene.registrar.status(one)
+        assert (shown.marital_status, shown.spouse) == (MARRIED, named(other))
+    assert scene.registrar.status(third).marital_status == SINGLE
+    scene.registrar.annul(first)
+    assert [scene.registrar.status(one).marital_status for one in (back, spouse)] == [SINGLE, SINGLE]
+
+
+def test_marriage_is_not_annulled_into_widowhood_by_an_annulled_death(scene: Scene) -> None:
+    for happened_since in ("marriage", "death"):
+        back, spouse, third = scene.person(), scene.person(), scene.person()
+        scene.registrar.marry(back, spouse, date(2020, 1, 1))
+        death = scene.registrar.bury(back, date(2022, 1, 1))
+        second = scene.registrar.marry(spouse, third, date(2024, 1, 1))
+        scene.registrar.annul(death)
+        if happened_since == "marriage":
+            since = scene.registrar.marry(back, scene.person(), date(2025, 1, 1))
+        else:
+            since = scene.registrar.bury(back, date(2025, 1, 1))
+        request = scene.registrar.annulment(second.act_id)
+        refusal = scene.refuse(scene.registrar.stub.AnnulAct, request, "STATE_NOT_ALLOWED")
+        assert refusal.metadata["state"] == "FOLLOWS_ANNULLED"
+        scene.registrar.annul(since)
+        scene.registrar.annul(second)
+        assert scene.registrar.status(spouse).spouse == named(back)
+
+
+def test_annulment_is_not_decided_before_what_it_annuls(scene: Scene) -> None:
+    request = scene.registrar.annulment(scene.registrar.bury(scene.person(), date(2026, 6, 1)).act_id)
+    request.decision_date.CopyFrom(wire_date(date(2026, 5, 31)))
+    refusal = scene.refuse(scene.registrar.stub.AnnulAct, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == ["decision_date"]
+
+
+def test_id_used_again_for_an_unknown_act_is_refused_as_used_again(scene: Scene) -> None:
+    request = scene.registrar.annulment(scene.registrar.bury(scene.person()).act_id)
+    scene.registrar.stub.AnnulAct(request)
+    request.act_id = new_id()
+    scene.refuse(scene.registrar.stub.AnnulAct, request, "REQUEST_ID_REUSED")

@@ -14,6 +14,7 @@ from npd.common.v1.person_pb2 import CodedValue, Person, PersonName, RelatedPers
 from npd.common.v1.place_pb2 import AdminPlace
 from npd_client.errors import Refusal
 from services.mesh.core.errors import Internal, Kind, MeshError
+from services.mesh.core.places import list_version
 from tests.mesh_fixture import new_id, wait_until, wire_date
 from tests.rpc.test_civil_status_callers import (
     BIRTH_GROUND,
@@ -67,7 +68,8 @@ def test_birth_is_registered_told_and_confirmed(scene: Scene) -> None:
     )
     assert act.annulled_by == ""
     assert act.HasField("register_time")
-    scene.require_recorded(act, entries, "register_birth", BIRTH_GROUND, 1)
+    scene.require_recorded(act, entries, "register_birth", BIRTH_GROUND, 3)
+    assert [list(entry.paths) for entry in entries[1:]] == [["children"]] * 2
     assert entries[0].method == METHOD
 
     asked = scene.numbers.asked[-1]
@@ -348,3 +350,42 @@ def test_mother_and_father_are_two_persons(scene: Scene) -> None:
         if not request.birth.HasField("father"):
             request.birth.father.CopyFrom(former)
         scene.refuse(scene.registrar.stub.RegisterBirth, request, "SAME_PERSON")
+
+
+def test_children_of_mothers_of_one_name_are_two_and_one_child_is_one(scene: Scene) -> None:
+    stub, mother, namesake = scene.registrar.stub, scene.person("Nguyễn Thị Lan"), scene.person("Nguyễn Thị Lan")
+    request = scene.registrar.birth(mother)
+    stub.RegisterBirth(request)
+
+    def again(place: str = "01", *, mother: Parent) -> RegisterBirthRequest:
+        other = scene.registrar.birth(
+            full_name=request.birth.full_name, registration_place=_place(place, list_version(TODAY))
+        )
+        other.birth.mother.CopyFrom(mother)
+        return other
+
+    by_name = Parent(name=PersonName(full="Nguyễn Thị Lan"))
+    scene.refuse(stub.RegisterBirth, again(mother=by_name), "BIRTH_ALREADY_REGISTERED")
+    scene.refuse(stub.RegisterBirth, again("79", mother=parent(mother)), "BIRTH_ALREADY_REGISTERED")
+    assert stub.RegisterBirth(again(mother=parent(namesake))).pin, "another mother, as her number says"
+    assert stub.RegisterBirth(again("79", mother=by_name)).pin, "another mother, as the place says"
+    scene.refuse(stub.RegisterBirth, again("79", mother=by_name), "BIRTH_ALREADY_REGISTERED")
+    third = scene.person("Nguyễn Thị Lan")
+    scene.refuse(stub.RegisterBirth, again("79", mother=parent(third)), "BIRTH_ALREADY_REGISTERED")
+
+
+@pytest.mark.parametrize("role", ["mother", "father"])
+def test_parent_is_who_his_number_says_and_born_before_the_child(scene: Scene, role: str) -> None:
+    asked = len(scene.numbers.asked)
+    request = scene.registrar.birth()
+    getattr(request.birth, role).CopyFrom(parent(scene.person("Trần Thị Mẹ")))
+    getattr(request.birth, role).name.full = "Nguyễn Văn Khác Hẳn"
+    scene.refuse(scene.registrar.stub.RegisterBirth, request, "IDENTITY_MISMATCH")
+    getattr(request.birth, role).CopyFrom(parent(scene.person(born=YESTERDAY)))
+    refusal = scene.refuse(scene.registrar.stub.RegisterBirth, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == [f"birth.{role}.pin"]
+    assert len(scene.numbers.asked) == asked
+    known = scene.person("Hoàng Thị Thuỷ")
+    getattr(request.birth, role).CopyFrom(parent(known))
+    getattr(request.birth, role).name.full = normalize("NFD", "HOÀNG THỊ THỦY")
+    assert scene.registrar.stub.RegisterBirth(request).pin

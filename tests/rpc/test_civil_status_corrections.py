@@ -1,9 +1,11 @@
 """Corrections of births, and what the feed of changes makes civil status do."""
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
 from unicodedata import normalize
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.field_mask_pb2 import FieldMask
@@ -13,8 +15,10 @@ from npd.civil_status.v1.civil_status_pb2 import ActKind, BirthCorrection, Corre
 from npd.common.v1.evidence_pb2 import Outcome
 from npd.common.v1.person_pb2 import CodedValue, Person, PersonName, RelatedPerson, Sex
 from npd.common.v1.place_pb2 import AdminPlace
+from npd.sharing.v1.contribution_pb2 import ContributionItem
 from services.civil_status.domain import ROOM_NAME
-from tests.mesh_fixture import new_id, wire_date
+from services.mesh.core.chain import Causation
+from tests.mesh_fixture import new_id, wait_until, wire_date
 from tests.rpc.test_civil_status_callers import (
     DIVORCED,
     MARRIED,
@@ -113,14 +117,47 @@ def test_new_name_reaches_the_records_of_spouse_and_parents(scene: Scene) -> Non
     assert scene.registrar.status(spouse).spouse == item
 
 
-def test_corrected_birth_is_not_registered_again_under_either_name(scene: Scene) -> None:
+def test_corrected_birth_is_not_registered_again_and_leaves_its_former_name_free(scene: Scene) -> None:
     request = scene.registrar.birth()
     answer = scene.registrar.stub.RegisterBirth(request)
     one = Known(uuid4(), answer.pin, request.birth.full_name.full, request.birth.birth_date)
     correct(scene, one, full_name=PersonName(full="Nguyễn Văn Sửa Rồi"))
-    for name in (one.name, "Nguyễn Văn Sửa Rồi"):
-        again = scene.registrar.birth(full_name=PersonName(full=name))
-        scene.refuse(scene.registrar.stub.RegisterBirth, again, "BIRTH_ALREADY_REGISTERED")
+    again = scene.registrar.birth(full_name=PersonName(full="Nguyễn Văn Sửa Rồi"))
+    scene.refuse(scene.registrar.stub.RegisterBirth, again, "BIRTH_ALREADY_REGISTERED")
+    twin = scene.registrar.bear(full_name=PersonName(full=one.name))
+    back = correction(scene.registrar, twin, full_name=PersonName(full="nguyễn văn sửa rồi"))
+    scene.refuse(scene.registrar.stub.CorrectBirth, back, "BIRTH_ALREADY_REGISTERED")
+
+
+@pytest.mark.parametrize("year", [1850, 1899])
+def test_nobody_is_corrected_to_a_year_that_has_no_number(scene: Scene, year: int) -> None:
+    request = correction(scene.registrar, scene.person(), birth_date=wire_date(date(year, 1, 1)))
+    _refuse_birth_date(scene, request)
+
+
+def _refuse_birth_date(scene: Scene, request: CorrectBirthRequest) -> None:
+    refusal = scene.refuse(scene.registrar.stub.CorrectBirth, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == ["correction.birth_date"]
+
+
+def test_corrected_birth_stays_before_death_and_marriage_and_after_the_parents(scene: Scene) -> None:
+    dead, married, mother = scene.person(), scene.person(), scene.person(born=date(1990, 5, 1))
+    scene.registrar.bury(dead, date(2020, 1, 1))
+    scene.registrar.marry(married, scene.person(), date(2015, 2, 2))
+    child = scene.registrar.bear(mother)
+    for one, wrong, right in (
+        (dead, date(2020, 1, 2), date(2020, 1, 1)),
+        (married, date(2015, 2, 3), date(2015, 2, 2)),
+        (child, date(1990, 5, 1), date(1990, 5, 2)),
+    ):
+        _refuse_birth_date(scene, correction(scene.registrar, one, birth_date=wire_date(wrong)))
+        assert correct(scene, one, birth_date=wire_date(right)).act_id
+
+
+def test_correction_is_not_decided_before_the_birth(scene: Scene) -> None:
+    request = correction(scene.registrar, scene.person(), full_name=PersonName(full="Lê Mới"))
+    request.decision_date.CopyFrom(wire_date(date(1990, 4, 30)))
+    scene.refuse(scene.registrar.stub.CorrectBirth, request, "EVENT_BEFORE_BIRTH")
 
 
 def test_repeated_correction_gets_the_first_answer(scene: Scene) -> None:
@@ -188,9 +225,12 @@ def test_status_that_others_tell_counts_until_this_room_has_a_word_of_its_own(sc
 
 def test_echo_of_what_this_room_told_changes_nothing(scene: Scene) -> None:
     one = scene.registrar.bear()
-    before = scene.state()
     told = Person(pin=one.pin, full_name=PersonName(full="Ai Khác"), marital_status=MARRIED)
-    scene.tell(one, told, ["pin", "full_name", "marital_status"], source=ROOM_NAME)
+    act_id = UUID(scene.registrar.status(one).acts[0].act_id)
+    before = scene.state()
+    change = scene.tell(one, told, ["marital_status"], source=ROOM_NAME)
+    echo = replace(change, causation=Causation(act_id, change.change_id), caused_by=act_id)
+    scene.apply(replace(echo, paths=("pin", "full_name", "marital_status")))
     assert scene.state() == before
 
 
@@ -222,7 +262,7 @@ def test_new_number_reaches_the_records_of_spouse_parents_and_children(scene: Sc
     (link,) = scene.rows("SELECT link_id, causation_id FROM chain_links WHERE correlation_id = :id", id=str(chain))
     assert link[1] == change.change_id
     assert [(entry.caller, entry.object, list(entry.paths)) for entry in entries] == [
-        (room, f"act {link[0]}", ["children", "mother", "spouses"])
+        (room, f"act {link[0]}", [path]) for path in ("spouses", "children", "mother")
     ]
     told = [(item.pin, list(item.update_mask.paths), item.person) for item in scene.told(chain)]
     both = sorted([named(one), named(sibling)], key=lambda item: item.pin)
@@ -238,6 +278,40 @@ def test_new_number_reaches_the_records_of_spouse_parents_and_children(scene: Sc
     before = scene.state()
     scene.apply(change)
     assert scene.state() == before, "the same change again finds its effect there"
+
+
+@pytest.mark.parametrize("other_act", ["birth of a sibling", "correction of a sibling"])
+def test_new_number_and_an_act_about_a_sibling_are_told_one_after_the_other(scene: Scene, other_act: str) -> None:
+    mother = scene.person()
+    one, sibling = scene.registrar.bear(mother), scene.registrar.bear(mother)
+    call: Any = scene.registrar.stub.CorrectBirth
+    request: Any = correction(scene.registrar, sibling, full_name=PersonName(full="Nguyễn Văn Đổi"))
+    if other_act.startswith("birth"):
+        call, request = scene.registrar.stub.RegisterBirth, scene.registrar.birth(mother)
+    number = f"9011260{one.pin[-5:]}"
+    with scene.room.house.engine.connect() as blocker, ThreadPoolExecutor(2) as pool:
+        held = blocker.begin()  # the act has told of the sibling already, and waits to be logged
+        blocker.exec_driver_sql("LOCK TABLE log_pending IN EXCLUSIVE MODE")
+        act = pool.submit(call, request)
+        _wait_for_waiting(scene, 1)
+        change = pool.submit(scene.tell, one, Person(pin=number), ["pin"])
+        _wait_for_waiting(scene, 2)
+        held.rollback()
+        act.result(20), change.result(20)
+    query = "SELECT payload FROM outbox WHERE kind = 'contribution' AND subject_id = :id ORDER BY outbox_id"
+    children: dict[str, str] = {}
+    for (raw,) in scene.rows(query, id=str(mother.subject_id)):
+        told = ContributionItem.FromString(raw).person.children
+        children = {**children, **{child.pin: child.name.full for child in told}} if told else {}
+    born = {act.result().pin: request.birth.full_name.full} if other_act.startswith("birth") else {}
+    name = sibling.name if born else "Nguyễn Văn Đổi"
+    assert children == {number: one.name, sibling.pin: name, **born}
+
+
+def _wait_for_waiting(scene: Scene, count: int) -> None:
+    """Wait until so many transactions of the room wait for a lock."""
+    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    wait_until(lambda: len(scene.rows(query)) >= count)
 
 
 def test_new_number_of_one_without_relations_does_nothing(scene: Scene) -> None:

@@ -178,7 +178,8 @@ def test_death_is_told_and_the_spouse_is_widowed(scene: Scene) -> None:
     scene.registrar.marry(dead, spouse, date(2020, 1, 1))
     with scene.recording() as entries:
         act = scene.registrar.bury(dead, date(2026, 6, 1))
-    scene.require_recorded(act, entries, "register_death", DEATH_GROUND, 1)
+    scene.require_recorded(act, entries, "register_death", DEATH_GROUND, 2)
+    assert list(entries[1].paths) == MARRIAGE_GROUND
     assert entries[0].method == f"{SERVICE}/RegisterDeath"
     time, day = day_start(date(2026, 6, 1)), wire_date(date(2026, 6, 1))
     death = DeathOrMissing(kind=1, date=day)  # type: ignore[arg-type]
@@ -198,12 +199,40 @@ def test_death_is_told_and_the_spouse_is_widowed(scene: Scene) -> None:
     assert scene.registrar.status(spouse).spouse == named(third)
 
 
-def test_widowing_is_never_told_as_earlier_than_the_marriage(scene: Scene) -> None:
+def test_death_before_the_marriage_in_force_is_refused(scene: Scene) -> None:
     dead, spouse = scene.person(), scene.person()
     scene.registrar.marry(dead, spouse, date(2026, 3, 8))
-    act = scene.registrar.bury(dead, date(2026, 2, 1))
-    died, married = day_start(date(2026, 2, 1)), day_start(date(2026, 3, 8))
-    assert [item.event_time.ToDatetime(UTC) for item in scene.told(act.act_id)] == [died, married, married]
+    request = scene.registrar.death(dead, date(2026, 3, 7))
+    refusal = scene.refuse(scene.registrar.stub.RegisterDeath, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == ["death_date"]
+    assert scene.registrar.bury(dead, date(2026, 3, 8)).act_id
+
+
+def test_widow_does_not_marry_before_the_death_that_widowed_her(scene: Scene) -> None:
+    dead, widow, third = scene.person(), scene.person(), scene.person()
+    scene.registrar.marry(dead, widow, date(2020, 1, 1))
+    death = scene.registrar.bury(dead, date(2026, 1, 5))
+    for pair in ((widow, third), (third, widow)):
+        request = scene.registrar.marriage(*pair, date(2026, 1, 4))
+        refusal = scene.refuse(scene.registrar.stub.RecordMarriage, request, "FIELD_INVALID")
+        assert [violation.field for violation in refusal.violations] == ["marriage_date"]
+    shown = scene.registrar.status(widow)
+    assert shown.acts[-1].act_id == death.act_id, "the act that widowed her is hers too"
+    assert not shown.HasField("death")
+    assert scene.registrar.marry(widow, third, date(2026, 1, 5)).act_id
+
+
+def test_act_is_not_older_than_what_another_replica_told_before(scene: Scene) -> None:
+    dead, spouse = scene.person(), scene.person()
+    scene.registrar.marry(dead, spouse)
+    ahead = scene.clock.now() + timedelta(hours=1)
+    with scene.room.house.engine.begin() as connection:
+        connection.exec_driver_sql(
+            "UPDATE statuses SET told_time = %s WHERE subject_id = %s", (ahead, spouse.subject_id)
+        )
+    act = scene.registrar.bury(dead)
+    assert act.register_time.ToDatetime(UTC) == ahead
+    assert told_of(scene, act.act_id)[spouse.pin][2] == ahead
 
 
 def test_nobody_dies_twice(scene: Scene) -> None:
@@ -306,3 +335,69 @@ def test_nobody_is_tied_to_a_spouse_whose_own_record_says_otherwise(scene: Scene
     act = scene.registrar.bury(one, date(2026, 6, 1))
     assert {item.pin for item in scene.told(act.act_id)} == {one.pin}
     assert scene.registrar.status(other).marital_status != WIDOWED
+
+
+def wed_in_history(scene: Scene, one: Known, *others: Known) -> Any:
+    """The record names those as spouses of one; the change that says so."""
+    return scene.tell(one, Person(spouses=[named(other) for other in others]), ["spouses"])
+
+
+def test_death_before_the_history_of_the_marriage_widows_the_spouse(scene: Scene) -> None:
+    dead, spouse = scene.person(marital=MARRIED), scene.person(marital=MARRIED)
+    death = scene.registrar.bury(dead)
+    wed_in_history(scene, dead, spouse)
+    with scene.recording() as entries:
+        change = wed_in_history(scene, spouse, dead)
+    chain = change.causation.correlation_id
+    room = scene.room.house.identity
+    assert scene.links(chain) == [("civil_status.widow", room)]
+    told = [(item.pin, item.person, sorted(item.update_mask.paths)) for item in scene.told(chain)]
+    assert told == [
+        (dead.pin, Person(marital_status=MARRIED, spouses=[named(spouse)]), MARRIAGE_GROUND),
+        (dead.pin, Person(), ["spouses"]),
+        (spouse.pin, Person(marital_status=MARRIED, spouses=[named(dead)]), MARRIAGE_GROUND),
+        (spouse.pin, Person(marital_status=WIDOWED), MARRIAGE_GROUND),
+    ]
+    assert [(entry.caller, list(entry.paths)) for entry in entries] == [(room, MARRIAGE_GROUND)] * 2
+    assert scene.registrar.status(spouse).marital_status == WIDOWED
+    before = scene.state()
+    scene.apply(change)
+    assert scene.state() == before, "the same change again finds its effect there"
+    scene.registrar.annul(death)
+    for one, other in ((dead, spouse), (spouse, dead)):
+        shown = scene.registrar.status(one)
+        assert (shown.marital_status, shown.spouse) == (MARRIED, named(other))
+
+
+@pytest.mark.parametrize("is_death_first", [True, False])
+def test_death_of_history_widows_the_spouse_of_history(scene: Scene, is_death_first: bool) -> None:
+    dead, spouse = scene.person(marital=MARRIED, dead=is_death_first), scene.person(marital=MARRIED)
+    wed_in_history(scene, spouse, dead)
+    wed_in_history(scene, dead, spouse)
+    if not is_death_first:
+        assert scene.registrar.status(spouse).spouse == named(dead)
+        death = Person()
+        death.death_or_missing.kind = 1  # type: ignore[assignment]
+        scene.tell(dead, death, ["death_or_missing"])
+    shown = scene.registrar.status(spouse)
+    assert (shown.marital_status, shown.HasField("spouse")) == (WIDOWED, False)
+    assert scene.registrar.marry(spouse, scene.person()).act_id
+
+
+def test_of_all_spouses_that_history_lists_the_living_one_counts(scene: Scene) -> None:
+    first, second, one = scene.person(marital=MARRIED, dead=True), scene.person(marital=MARRIED), scene.person()
+    scene.tell(one, Person(marital_status=MARRIED), ["marital_status"])
+    wed_in_history(scene, first, one)
+    wed_in_history(scene, second, one)
+    wed_in_history(scene, one, first, second)
+    assert scene.registrar.status(one).spouse == named(second)
+    scene.registrar.bury(second)
+    assert scene.registrar.status(one).marital_status == WIDOWED
+
+
+def test_who_may_be_married_to_somebody_not_known_yet_is_not_widowed(scene: Scene) -> None:
+    dead, one, second = scene.person(marital=MARRIED, dead=True), scene.person(marital=MARRIED), scene.person()
+    stranger = Known(second.subject_id, "901090777771", second.name, second.born)
+    wed_in_history(scene, one, dead, stranger)
+    wed_in_history(scene, dead, one)
+    assert scene.registrar.status(one).marital_status == MARRIED

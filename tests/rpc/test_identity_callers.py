@@ -234,6 +234,14 @@ class IdentityScene:
             else:
                 seen.uses.append(Use.FromString(payload))
 
+    def send_away(self, call: Callable[..., Any], request: Message) -> None:
+        """A call must be told to come again once history is known; nothing is written."""
+        with self.recording() as seen:
+            refusal = refused(call, request)
+        assert (refusal.reason, refusal.metadata) == ("PEER_UNAVAILABLE", {"peer": "sharing"})
+        assert refusal.retry_after == timedelta(seconds=1)
+        assert seen.is_nothing
+
     def refuse(self, call: Callable[..., Any], request: Message, reason: str) -> Refusal:
         """The refusal that a call must get: one entry says so, nothing is told, and it names nobody."""
         self.clock.go_on(timedelta(minutes=1))  # past the minute in which ten refusals of a kind are listed

@@ -1,7 +1,8 @@
 """Cards are requested, issued, cancelled, checked and shown; the record is told of the one in force."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, timedelta
 from itertools import count
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from npd.identity.v1 import card_pb2, number_pb2
 from npd.sharing.v1.contribution_pb2 import ContributionItem
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.wire.person import partial_to_wire
-from tests.mesh_fixture import Desk, Stage, new_id
+from tests.mesh_fixture import Desk, Stage, new_id, wait_until, wire_date
 from tests.rpc.test_identity_callers import (
     CARDS,
     DISCLOSED,
@@ -432,6 +433,74 @@ def test_a_card_of_history_whose_holder_is_dead_is_not_in_force(scene: IdentityS
     scene.die(subject_id, person)
     scene.tell(subject_id, Person(id_cards=[history_card("S-0000009", 2020)]), "id_cards", source="identity")
     assert [(one.state, one.cancellation) for one in shown(office, person)] == [(CANCELLED, DECEASED)]
+
+
+def test_a_death_that_history_tells_later_cancels_the_card(scene: IdentityScene, office: Party) -> None:
+    subject_id, person = scene.citizen(cards=[history_card("S-0000010", 2020)])
+    dead = Person(death_or_missing=DeathOrMissing(kind=DeathOrMissingKind.DEATH_OR_MISSING_KIND_DEAD))
+    with scene.recording() as seen:
+        change = scene.tell(subject_id, dead, "death_or_missing", source="identity")
+    assert [(one.state, one.cancellation) for one in shown(office, person)] == [(CANCELLED, DECEASED)]
+    require_told(seen, subject_id, [])
+    assert [link.causation_id for link in scene.links(change.causation.correlation_id)] == [change.change_id]
+    scene.refuse(office.cards.RequestCard, asking(office, person), "PERSON_DECEASED")
+
+
+def test_no_card_is_issued_before_the_documents_of_history_are_known(stage: Stage, desk: Desk) -> None:
+    scene = IdentityScene(stage, desk, knows_history=False)
+    office = scene.agency("mps/early", {REGISTER: ["id_cards"]})
+    _, person = scene.citizen()
+    requested = office.cards.RequestCard(asking(office, person)).card
+    request = issuing(scene, office, requested.card_id)
+    scene.send_away(office.cards.IssueCard, request)
+    assert scene.rows("SELECT 1 FROM document_numbers") == []
+    scene.catch_up()
+    assert office.cards.IssueCard(request).card.state == ISSUED, "the same request again is served"
+
+
+def test_dates_of_which_no_card_can_be_are_refused(scene: IdentityScene, office: Party) -> None:
+    _, person = scene.citizen()
+    card_id = office.cards.RequestCard(asking(office, person)).card.card_id
+    requested = scene.today
+    scene.clock.go_on(timedelta(days=3))
+    before, yesterday = (wire_date(requested - timedelta(days=1)), wire_date(scene.today - timedelta(days=1)))
+    for dates, field in (
+        ({"issue_date": before}, "issue_date"),
+        ({"issue_date": wire_date(requested), "expiry_date": yesterday}, "expiry_date"),
+    ):
+        refusal = scene.refuse(office.cards.IssueCard, issuing(scene, office, card_id, **dates), "FIELD_INVALID")
+        assert [violation.field for violation in refusal.violations] == [field]
+    last = issuing(scene, office, card_id, issue_date=wire_date(requested), expiry_date=wire_date(scene.today))
+    assert office.cards.IssueCard(last).card.state == ISSUED, "the day of the request and the last day are possible"
+
+
+@pytest.mark.parametrize("act", ["request", "issue", "cancel", "succeed"])
+def test_an_act_that_waited_for_another_is_later_than_it(scene: IdentityScene, office: Party, act: str) -> None:
+    subject_id, person = scene.citizen()
+    card = office.cards.RequestCard(asking(office, person)).card if act == "issue" else None
+    number = issue(scene, office, person).document.document_number if act == "cancel" else ""
+    succession = number_pb2.SucceedPinRequest(
+        request_id=new_id(), access=office.access, identity=stated(person), ground=SEX_REDETERMINED,
+        birth=scene.facts(sex=SEX_MALE),
+    )  # fmt: skip
+    call: Callable[[], Any] = {
+        "request": lambda: office.cards.RequestCard(asking(office, person)),
+        "issue": lambda: office.cards.IssueCard(issuing(scene, office, card.card_id if card else "")),
+        "cancel": lambda: office.cards.CancelCard(cancelling(office, number)),
+        "succeed": lambda: office.numbers.SucceedPin(succession),
+    }[act]
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with scene.recording() as seen, ThreadPoolExecutor(1) as callers:
+        with scene.database.transaction() as tx:  # another act holds the person
+            tx.people.lock([subject_id])
+            answer = callers.submit(call)
+            wait_until(lambda: scene.rows(waiting))
+            scene.clock.go_on(timedelta(seconds=10))
+        done = answer.result(10)
+    assert [link.time for link in scene.links(done.act_id)] == [scene.clock.now()]
+    assert {event_time(item) for item in seen.told} <= {scene.clock.now()}
+    if act != "succeed":
+        assert done.card.state_time.ToDatetime(UTC) == scene.clock.now()
 
 
 def test_cards_that_another_source_tells_are_not_this_rooms(scene: IdentityScene, office: Party) -> None:

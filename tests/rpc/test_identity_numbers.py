@@ -243,7 +243,7 @@ def test_pseudonyms_tell_reservations_apart(scene: IdentityScene) -> None:
 
 
 def test_the_room_releases_expired_reservations_by_itself(stage: Stage, desk: Desk) -> None:
-    told = {"reservation_life": timedelta(hours=1), "expired_kept": timedelta(hours=2)}
+    told: dict[str, Any] = {"reservation_life": timedelta(hours=1), "expired_kept": timedelta(hours=2)}
     scene = IdentityScene(stage, desk, sweep_every=timedelta(milliseconds=50), **told)
     reserved = scene.reserve()
     scene.clock.go_on(timedelta(hours=3, seconds=1))

@@ -216,6 +216,62 @@ def test_a_correction_of_year_or_sex_gives_another_number_of_the_same_place(
     assert seen.is_nothing, "the same change again finds its effect done"
 
 
+def test_a_correction_to_a_year_that_has_no_numbers_leaves_the_number_and_holds_nothing_up(
+    scene: IdentityScene, office: Party
+) -> None:
+    subject_id, person = scene.citizen()
+    with scene.recording() as seen:
+        change = scene.tell(subject_id, Person(birth_date=Date(year=1850, month=5, day=17)), "birth_date")
+    assert scene.state(person.pin) == ("ACTIVE", None, None)
+    assert not seen.told
+    (link,) = scene.links(change.causation.correlation_id)
+    assert (link.name, link.actor, link.causation_id, link.outcome) == (
+        "identity.succeed_pin", ITSELF, change.change_id, "NO_NUMBER_POSSIBLE",
+    )  # fmt: skip
+    (entry,) = seen.entries
+    assert (entry.caller, entry.method, entry.outcome, entry.object, entry.HasField("subject")) == (
+        ITSELF, "identity.succeed_pin", DONE, "no number possible", True,
+    )  # fmt: skip
+    assert scene.rows("SELECT birth_year FROM people WHERE subject_id = :id", id=subject_id) == [(1850,)]
+    scene.tell(subject_id, Person(birth_date=Date(year=1991, month=5, day=17)), "birth_date")
+    state, ground, successor = scene.state(person.pin)
+    assert (state, ground, successor[:6]) == ("CANCELLED", "BIRTH_YEAR_CORRECTED", "901191")
+
+
+def test_no_number_is_drawn_before_those_of_history_are_known(stage: Stage, desk: Desk) -> None:
+    scene = IdentityScene(stage, desk, knows_history=False)
+    office = scene.agency("mps/early", {REGISTER: ["pin"]})
+    _, person = scene.citizen()
+    reserving, succeeding = scene.reservation(), succession(scene, office, person)
+    for call, request in (
+        (scene.civil_status.numbers.ReservePin, reserving),
+        (office.numbers.SucceedPin, succeeding),
+    ):
+        scene.send_away(call, request)
+    assert scene.rows("SELECT pin FROM numbers") == [(person.pin,)]
+    scene.catch_up()
+    assert scene.civil_status.numbers.ReservePin(reserving).pin, "the same request again is served"
+    assert office.numbers.SucceedPin(succeeding).pin
+    scene.rows("INSERT INTO store (incarnation) VALUES (2)")  # as after a restore from a backup
+    scene.send_away(scene.civil_status.numbers.ReservePin, scene.reservation())
+    scene.catch_up()
+    assert scene.reserve().pin
+
+
+def test_what_history_tells_of_somebody_known_is_known_but_never_an_older_number(
+    scene: IdentityScene, office: Party
+) -> None:
+    subject_id, person = scene.citizen()
+    new = office.numbers.SucceedPin(succession(scene, office, person))
+    later = Person(pin=person.pin, full_name=PersonName(full="Lê Ân"), birth_date=Date(year=1991), sex=SEX_MALE)
+    with scene.recording() as seen:
+        scene.tell(subject_id, later, "pin", "full_name", "birth_date", "sex", source="identity")
+    assert seen.is_nothing, "history tells the numbers too: none is given for it"
+    query = "SELECT pin, full_name, birth_year, birth_month, sex FROM people WHERE subject_id = :id"
+    assert scene.rows(query, id=subject_id) == [(new.pin, "Lê Ân", 1991, 0, SEX_MALE)]
+    assert scene.state(new.pin) == ("ACTIVE", None, None)
+
+
 def test_a_restored_feed_that_tells_former_values_again_gives_no_number(scene: IdentityScene) -> None:
     subject_id, person = scene.citizen()
     told = [

@@ -19,6 +19,7 @@ from services.mesh.core.errors import InvalidField, PeerUnavailable, StoreUnavai
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.following import Cursor, Followed, FollowedChange, Page
 from services.mesh.core.ring_unit import RingUnit
+from services.mesh.core.tables import STORE
 from services.mesh.wire.follower import Feed, Follower
 from services.mesh.wire.peer import PeerRefused
 from tests.mesh_fixture import wait_until
@@ -298,8 +299,40 @@ def test_a_change_set_aside_that_a_restored_feed_tells_again_is_kept_once(room: 
     refused = change(8)
     room.faults[8] = InvalidField("pin", "is wrong")
     room.follow(page(refused))
-    room.follow(Page([], Cursor(9, 0)), page(refused, incarnation=9))
+    feed = room.follow(Page([], Cursor(9, 0)), page(refused, incarnation=9))
     assert room.aside() == [refused.change_id]
+    said = [(refused.change_id, "FIELD_INVALID")]
+    assert feed.acknowledged[-1] == (Cursor(9, 8), said, []), "who restored it may have forgotten"
+
+
+def test_what_another_replica_set_aside_and_did_not_say_is_said(room: Room) -> None:
+    refused = change(1)
+    room.faults[1] = InvalidField("pin", "is wrong")
+    with pytest.raises(PeerUnavailable):
+        dying = ScriptedFeed(Stopping(), page(refused))
+        dying.is_away = True
+        Follower(room.database, dying, room.react).run(Stopping())
+    stopping = Stopping()
+    feed = ScriptedFeed(stopping, page(change(2, BINH)))
+    other = Follower(room.database, feed, room.react)
+    other._take(feed.pages.pop(0))  # it was following all the time
+    assert feed.acknowledged == [(Cursor(7, 2), [(refused.change_id, "FIELD_INVALID")], [])]
+
+
+def test_a_recovery_that_was_not_said_before_a_crash_is_said_at_the_start(
+    room: Room, retrying: Callable[[ScriptedFeed], Follower[RingUnit]]
+) -> None:
+    refused = change(1)
+    room.faults[1] = InvalidField("pin", "is wrong")
+    room.follow(page(refused))
+    room.faults.clear()
+    away = ScriptedFeed(Stopping())
+    away.is_away = True
+    follower = retrying(away)
+    retry(room)
+    follower.wake()
+    wait_until(lambda: room.aside() == [])
+    assert (Cursor(7, 1), [], [refused.change_id]) in room.follow().acknowledged
 
 
 def test_a_refused_acknowledgement_at_the_start_stops_nobody(room: Room) -> None:
@@ -354,3 +387,28 @@ def test_a_cursor_is_read_without_being_made(engine: Engine) -> None:
         assert opened.lock_cursor() == Cursor(0, 0)
         opened.move(Cursor(7, 1))
         assert opened.cursor() == Cursor(7, 1)
+
+
+def test_a_room_has_caught_up_once_it_followed_the_feed_to_its_head(room: Room, engine: Engine) -> None:
+    def has_caught_up() -> bool:
+        with room.database.transaction() as unit:
+            return unit.followed.has_caught_up()
+
+    room.follow(page(change(1)))
+    assert not has_caught_up()
+    with room.database.transaction() as unit, pytest.raises(PeerUnavailable):
+        unit.followed.require_caught_up()
+    feed = room.follow(Page([], Cursor(7, 1), is_head=True), Page([], Cursor(7, 1), is_head=True))
+    assert has_caught_up(), "an empty page says so too"
+    assert [cursor for cursor, _, _ in feed.acknowledged] == [Cursor(7, 1)] * 2, "once, besides the first word"
+    room.follow(page(change(2)))
+    assert has_caught_up(), "later news change nothing"
+    with engine.begin() as connection:
+        connection.execute(STORE.insert().values(incarnation=2))  # as after a restore from a backup
+    try:
+        assert not has_caught_up(), "what was told since the backup is not known"
+        room.follow(Page([change(3)], Cursor(7, 3), is_head=True))
+        assert has_caught_up()
+    finally:
+        with engine.begin() as connection:
+            connection.execute(STORE.delete().where(STORE.c.incarnation == 2))

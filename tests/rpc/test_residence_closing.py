@@ -107,8 +107,8 @@ def test_closing_day_lies_between_the_first_day_and_today(office: Office) -> Non
 
 @pytest.mark.parametrize(
     "ground",
-    [residence_pb2.CLOSING_GROUND_DEATH, residence_pb2.CLOSING_GROUND_MOVED, 0],
-    ids=["death", "moved", "none"],
+    [residence_pb2.CLOSING_GROUND_DEATH, residence_pb2.CLOSING_GROUND_MOVED, residence_pb2.CLOSING_GROUND_EXPIRED, 0],
+    ids=["death", "moved", "expired", "none"],
 )
 def test_death_and_move_are_the_meshs_own_grounds(office: Office, ground: int) -> None:
     residence = office.register(office.citizen(), address(office, BA_DINH))

@@ -249,6 +249,48 @@ def test_only_a_member_becomes_head_and_only_once(office: Office) -> None:
     assert shown(office, head)[0] == (head.pin, True, "")
 
 
+def test_who_lives_somewhere_already_founds_a_household_there(office: Office) -> None:
+    citizen, home = office.citizen(), address(office, BA_DINH)
+    before = office.register(citizen, home, start_date=wire_date(office.days_ago(9)))
+    with office.recording() as recorded:
+        done = office.stub.RegisterResidence(office.asks(citizen, home, household=Joining()))
+    require_act(office, recorded, "residence.register_residence", done.act_id, "RegisterResidence")
+    assert recorded.acts == ["residence.register_residence"]
+    founded = done.residence.household_id
+    assert founded
+    before.household_id = founded
+    assert done.residence == before, "the residence stays as it is"
+    (told,) = recorded.told
+    assert sorted(told.update_mask.paths) == ["household", "relation_to_head"]
+    assert composed(told.person) == (citizen.pin, set())
+    assert [tuple(entry.paths) for entry in recorded.entries] == [("household", "relation_to_head")]
+    early = office.asks(citizen, home, household=Joining(), start_date=wire_date(office.days_ago(10)))
+    assert office.refuse(office.stub.RegisterResidence, early, "FIELD_INVALID").violations[0].field == "start_date"
+
+
+def test_who_lives_there_already_changes_to_another_household(office: Office) -> None:
+    household_id, (head, child) = family(office, 2)
+    other_id, (leaver, left) = family(office, 2)
+    home = address(office, BA_DINH)
+    again = office.asks(leaver, home, household=joining(other_id))
+    office.refuse(office.stub.RegisterResidence, again, "ALREADY_RESIDENT")
+    office.refuse(office.stub.RegisterResidence, office.asks(leaver, home), "ALREADY_RESIDENT")
+    with office.recording() as recorded:
+        done = office.stub.RegisterResidence(office.asks(leaver, home, household=joining(household_id)))
+    require_act(office, recorded, "residence.register_residence", done.act_id, "RegisterResidence")
+    assert recorded.acts == ["residence.register_residence", "residence.vacate_head"]
+    assert {item.pin for item in recorded.told} == pins(head, child, leaver, left)
+    assert composed(recorded.of(head).person) == composed(recorded.of(leaver).person)
+    assert composed(recorded.of(leaver).person) == (head.pin, pins(child, leaver))
+    assert (recorded.of(leaver).person.relation_to_head, composed(recorded.of(left).person)) == (
+        CHILD,
+        ("", pins(left)),
+    )
+    assert len({entry.subject.pseudonym for entry in recorded.entries}) == len(recorded.entries) == 4
+    assert done.residence.household_id == household_id
+    assert office.active(leaver) == [("PERMANENT", "Số 1")]
+
+
 def test_agreement_grants_the_naming_of_heads(office: Office) -> None:
     household_id, (_, child) = family(office, 2)
     access = office.agree("police/addresses", {REGISTER: ["permanent_residence"]})

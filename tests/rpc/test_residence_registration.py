@@ -367,6 +367,55 @@ def test_first_day_has_come_and_lies_after_the_birth_and_the_residence_before(of
     assert office.refuse(call, earlier, "FIELD_INVALID").violations[0].field == "start_date"
 
 
+def test_expired_stay_is_replaced_and_the_record_told(office: Office) -> None:
+    citizen, away = office.citizen(), address(office, GIANG_VO, "Ngõ 5")
+    first, last = office.days_ago(2), office.today + timedelta(days=1)
+    stay = office.stub.RegisterResidence(
+        office.stays(citizen, address(office, NGOC_HA, "Ngõ 3"), start_date=wire_date(first), end_date=wire_date(last))
+    ).residence
+    office.clock.go_on(timedelta(days=1))
+    office.refuse(office.stub.RegisterResidence, office.stays(citizen, away), "ALREADY_RESIDENT")
+    office.clock.go_on(timedelta(days=1))
+    early = office.stays(citizen, away, start_date=wire_date(last - timedelta(days=1)))
+    assert office.refuse(office.stub.RegisterResidence, early, "FIELD_INVALID").violations[0].field == "start_date"
+    with office.recording() as recorded:
+        done = office.stub.RegisterResidence(office.stays(citizen, away))
+    require_act(office, recorded, "residence.register_residence", done.act_id, "RegisterResidence")
+    assert recorded.of(citizen).person.temporary_residence.address == away
+    row = office.rows("SELECT * FROM residences WHERE residence_id = :id", id=UUID(stay.residence_id))[0]
+    assert (row.state, row.ground, row.closing_date) == ("CLOSED", "EXPIRED", last)
+    assert office.active(citizen) == [("TEMPORARY", "Ngõ 5")]
+
+
+def test_stay_that_is_over_already_is_not_registered(office: Office) -> None:
+    citizen, first = office.citizen(), office.days_ago(9)
+    over = office.stays(citizen, address(office, NGOC_HA), start_date=wire_date(first))
+    over.end_date.CopyFrom(wire_date(office.days_ago(1)))
+    assert office.refuse(office.stub.RegisterResidence, over, "FIELD_INVALID").violations[0].field == "end_date"
+    over.end_date.CopyFrom(wire_date(office.today))
+    answer = office.stub.RegisterResidence(over)
+    office.clock.go_on(timedelta(days=1))
+    assert office.stub.RegisterResidence(over) == answer, "a repeat gets its first answer also when it is over"
+
+
+def test_residence_follows_an_act_of_which_the_feed_told(office: Office) -> None:
+    citizen, other, home = office.citizen(), office.citizen(), address(office, BA_DINH)
+    change = office.tell(citizen, Person(), "death_or_missing", source="civil_status")
+    with office.database.transaction() as tx:
+        tx.followed.new_of([change])
+    chain = str(change.causation.correlation_id)
+    for follower, act_id in ((other, chain), (citizen, new_id())):
+        request = office.asks(follower, home, follows_act_id=act_id)
+        office.refuse(office.stub.RegisterResidence, request, "ACT_UNKNOWN")
+        assert office.active(follower) == []
+    with office.recording() as recorded:
+        done = office.stub.RegisterResidence(office.asks(citizen, home, follows_act_id=chain))
+    link = recorded.link("residence.register_residence")
+    assert (str(link.link_id), str(link.correlation_id), str(link.causation_id)) == (done.act_id, chain, chain)
+    assert recorded.of(citizen).causation.correlation_id == chain
+    assert {(one.outcome, one.object) for one in recorded.entries} == {(DONE, f"act {done.act_id}")}
+
+
 def test_unknown_mistaken_and_dead_persons_are_refused(office: Office) -> None:
     citizen, home, call = office.citizen(), address(office, BA_DINH), office.stub.RegisterResidence
     office.refuse(call, office.asks(office.stranger(), home), "PERSON_UNKNOWN")

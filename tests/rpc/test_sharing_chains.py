@@ -243,3 +243,27 @@ def test_chain_that_nobody_knows_has_no_links(operator: Party) -> None:
 def test_chain_is_for_operators(scene: Scene, registrar: Party) -> None:
     request = ListLinksRequest(correlation_id=new_id())
     scene.refuse(registrar, registrar.chain.ListLinks, request, "METHOD_NOT_ALLOWED")
+
+
+def test_mark_claims_no_change_before_the_place_from_which_its_follower_was_served(
+    scene: Scene, operator: Party
+) -> None:
+    late, early = (scene.system(f"tax/{name}", {CHANGES: ["marital_status"]}) for name in ("late", "early"))
+    start, cause, next_cause = now(scene), caused(), caused()
+    person = scene.citizen(marital_status=None)
+    scene.civil_status.contribute(scene.news(person, SINGLE, "marital_status", causation=cause))
+    head = now(scene)
+    follow(early, start, head)
+    for system in (late, early):
+        system.changes.Acknowledge(AcknowledgeRequest(access=system.access, applied=head))
+    scene.clock.go_on(timedelta(seconds=1))
+    scene.civil_status.contribute(scene.news(person, MARRIED, "marital_status", causation=next_cause))
+    head = now(scene)
+    for system in (late, early):
+        system.changes.Acknowledge(AcknowledgeRequest(access=system.access, applied=head))
+
+    def who_acknowledged(chain: Causation) -> set[str]:
+        return {link.actor for link in links(operator, chain.correlation_id) if link.act == "sharing.acknowledge"}
+
+    assert who_acknowledged(cause) == {early.identity}
+    assert who_acknowledged(next_cause) == {early.identity, late.identity}

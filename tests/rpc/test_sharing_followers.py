@@ -1,9 +1,10 @@
 """Rooms follow what the catalogue names them for; lanes; and how far followers have come: Acknowledge."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
+from threading import Event
 from typing import Any
 
 import grpc
@@ -25,10 +26,14 @@ from npd.sharing.v1.change_pb2 import (
 )
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
+from services.mesh.core.evidence.entry import Entry, Receipt
+from services.mesh.core.evidence.log import Log
 from services.mesh.core.following import Cursor as Place
 from services.mesh.core.following import FollowedChange, Page
 from services.mesh.core.rights import Lane
 from services.mesh.wire.follower import Feed
+from services.sharing import flow
+from services.sharing.changes import operations
 from services.sharing.flow import FlowReport
 from services.sharing.unit import Sharing
 from tests.mesh_fixture import Desk, Stage, new_id, wait_until
@@ -398,6 +403,73 @@ def test_rejected_change_is_refused_as_a_whole_when_one_is_unknown(scene: Scene)
     assert notes(scene, system) == []
 
 
+# From where a follower is served
+
+
+def first_places(scene: Scene, party: Party) -> list[tuple[int, int]]:
+    """From where a follower was served, by lane."""
+    query = "SELECT lane, position_from FROM followings WHERE follower = :name ORDER BY lane"
+    return [(lane, position) for lane, position in scene.rows(query, name=party.name)]
+
+
+def test_place_from_which_a_follower_is_served_is_kept(scene: Scene) -> None:
+    system = scene.system("moh/first", {CHANGES: ["phone"]})
+    for _ in range(3):
+        scene.citizen()
+    head = now(scene)
+    back = Cursor(incarnation=head.incarnation, position=head.position - 2)
+    system.changes.PullChanges(pulls(system, head))
+    assert first_places(scene, system) == [(0, head.position)]
+    system.changes.PullChanges(pulls(system, back))
+    system.changes.PullChanges(pulls(system, head))
+    assert first_places(scene, system) == [(0, back.position)]
+    request = WatchChangesRequest(access=system.access, cursor=back, lane=LANE_VITAL)
+    stream = system.changes.WatchChanges(request, timeout=20)
+    wait_until(lambda: len(first_places(scene, system)) == 2)
+    stream.cancel()
+    assert first_places(scene, system) == [(0, back.position), (1, back.position)]
+    system.changes.PullChanges(pulls(system, None))
+    assert first_places(scene, system)[0] == (0, 0)
+
+
+def test_who_acknowledges_without_being_served_begins_there(scene: Scene) -> None:
+    system = scene.system("moh/claims", {CHANGES: ["phone"]})
+    scene.citizen()
+    head = now(scene)
+    acknowledge(system)
+    assert first_places(scene, system) == []
+    acknowledge(system, applied=head)
+    acknowledge(system, applied=head)
+    assert first_places(scene, system) == [(0, head.position)]
+
+
+def test_log_that_takes_too_long_is_an_unavailable_store(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The caller's own deadline has not passed."""
+    system, start = scene.system("moh/waits", {CHANGES: ["marital_status"]}), now(scene)
+    scene.identity.contribute(scene.news(scene.citizen(marital_status=None), SINGLE, "marital_status"))
+    now(scene)
+    held, release = Event(), Event()
+    record = Log.record_all
+
+    def slowly(log: Log, entries: Sequence[Entry]) -> list[Receipt]:
+        held.set()
+        assert release.wait(30)
+        return record(log, entries)
+
+    monkeypatch.setattr(Log, "record_all", slowly)
+    monkeypatch.setattr(operations, "_RECORD_SECONDS", 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        leader = pool.submit(system.changes.PullChanges, pulls(system, start), timeout=60)
+        try:
+            assert held.wait(30)
+            answer = refusal_or(system.changes.PullChanges, pulls(system, start))
+        finally:
+            release.set()
+        assert leader.result().changes
+    assert isinstance(answer, Refusal)
+    assert (answer.reason, answer.code) == ("STORE_UNAVAILABLE", grpc.StatusCode.UNAVAILABLE)
+
+
 # What the directory is told
 
 
@@ -443,6 +515,57 @@ def test_lag_of_a_follower_is_that_of_its_worst_lane(scene: Scene) -> None:
     end = now(scene)
     acknowledge(system, lane=LANE_VITAL, applied=end)
     acknowledge(system, lane=LANE_NORMAL, applied=start)
+    [lag] = [one for one in report_of(scene).flow().lags if one.name == system.name]
+    assert lag.unapplied_count == 1
+
+
+def test_follower_that_changes_from_all_lanes_to_each_does_not_stand_still(scene: Scene) -> None:
+    system = scene.system("moh/changes-over", {CHANGES: ["marital_status", "death_or_missing"]})
+    person = scene.citizen(marital_status=None, death_or_missing=None)
+    start = now(scene)
+    acknowledge(system, applied=start)
+    for told, path in ((SINGLE, "marital_status"), (DEAD, "death_or_missing")):
+        scene.identity.contribute(scene.news(person, told, path))
+    end = now(scene)
+
+    def lag() -> int:
+        [lag] = [one for one in report_of(scene).flow().lags if one.name == system.name]
+        return lag.unapplied_count
+
+    assert lag() == 2
+    scene.clock.go_on(timedelta(seconds=1))
+    acknowledge(system, lane=LANE_VITAL, applied=end)
+    assert lag() == 2, "of the other lane nobody knows but by the mark of all"
+    acknowledge(system, lane=LANE_NORMAL, applied=end)
+    assert lag() == 0
+    scene.identity.contribute(scene.news(person, MARRIED, "marital_status"))
+    scene.clock.go_on(timedelta(seconds=1))
+    acknowledge(system, applied=now(scene))
+    assert lag() == 0, "and back again"
+
+
+def test_what_lies_beyond_the_look_has_a_time_too(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    system = scene.system("moh/far-behind", {CHANGES: ["marital_status"]})
+    person, start = scene.citizen(marital_status=None), now(scene)
+    acknowledge(system, applied=start)
+    scene.clock.go_on(timedelta(seconds=1))
+    scene.identity.contribute(scene.news(person, SINGLE, "marital_status"))
+    now(scene)
+    monkeypatch.setattr(flow, "_LOOKED_AT", 0)
+    [lag] = [one for one in report_of(scene).flow().lags if one.name == system.name]
+    assert (lag.unapplied_count, lag.oldest_time) == (1, scene.clock.now())
+
+
+def test_follower_is_not_behind_with_what_lies_before_its_first_place(scene: Scene) -> None:
+    system = scene.system("moh/late", {CHANGES: ["marital_status"]})
+    person = scene.citizen(marital_status=None)
+    scene.identity.contribute(scene.news(person, SINGLE, "marital_status"))
+    start = now(scene)
+    scene.identity.contribute(scene.news(person, MARRIED, "marital_status"))
+    end = now(scene)
+    system.changes.PullChanges(pulls(system, start))
+    [change] = follow(system, start, end)
+    acknowledge(system, rejected=[Rejection(change_id=change.change_id, reason="R")])  # its marks still stand at 0
     [lag] = [one for one in report_of(scene).flow().lags if one.name == system.name]
     assert lag.unapplied_count == 1
 

@@ -51,27 +51,47 @@ def told(scene: Scene, *items: ContributionItem) -> int:
     return int(scene.rows(query, ids=[item.event_id for item in items])[0][0])
 
 
+def answers_kept(scene: Scene, request: ContributeRequest) -> int:
+    """How many answers the room keeps for the request's id."""
+    query = "SELECT count(*) FROM answers WHERE request_id = :id"
+    return int(scene.rows(query, id=request.request_id)[0][0])
+
+
 def at_once(calls: Sequence[tuple[Party, ContributeRequest]]) -> list[ContributeResponse]:
     """The answers of calls that are begun together."""
     with ThreadPoolExecutor(len(calls)) as pool:
         return list(pool.map(lambda call: refusal_or(call[0].contribution.Contribute, call[1]), calls))
 
 
-def test_repeated_request_gets_its_first_answer_and_changes_nothing(scene: Scene) -> None:
-    request = scene.civil_status.tells(scene.news(scene.citizen(), SINGLE, "marital_status"))
+def test_agency_that_repeats_its_request_gets_its_first_answer_and_changes_nothing(
+    scene: Scene, medical: Party
+) -> None:
+    request = medical.tells(scene.news(scene.citizen(blood_type=None), A_POSITIVE, "blood_type"))
     with scene.recording() as entries:
-        first = scene.civil_status.contribution.Contribute(request)
+        first = medical.contribution.Contribute(request)
         assert [result.status for result in first.results] == [APPLIED]
-        assert scene.civil_status.contribution.Contribute(request) == first
+        assert medical.contribution.Contribute(request) == first
     assert told(scene, *request.items) == 1
+    assert answers_kept(scene, request) == 1
     assert entries == []
 
 
-def test_request_id_with_another_payload_is_refused(scene: Scene) -> None:
-    request = scene.civil_status.tells(scene.news(scene.citizen(), SINGLE, "marital_status"))
-    scene.civil_status.contribution.Contribute(request)
+def test_room_that_repeats_its_request_gets_duplicates_and_no_answer_is_kept(scene: Scene) -> None:
+    item, refused = (scene.news(scene.citizen(), SINGLE, "marital_status") for _ in range(2))
+    refused.update_mask.paths.append("religion")
+    request = scene.civil_status.tells(item, refused)
+    answers = [scene.civil_status.contribution.Contribute(request) for _ in range(2)]
+    statuses = [[result.status for result in answer.results] for answer in answers]
+    assert statuses == [[APPLIED, REJECTED], [DUPLICATE, REJECTED]]
+    assert told(scene, item) == 1
+    assert answers_kept(scene, request) == 0
+
+
+def test_request_id_with_another_payload_is_refused(scene: Scene, medical: Party) -> None:
+    request = medical.tells(scene.news(scene.citizen(blood_type=None), A_POSITIVE, "blood_type"))
+    medical.contribution.Contribute(request)
     request.items[0].event_id = new_id()
-    refusal = scene.refuse(scene.civil_status, scene.civil_status.contribution.Contribute, request, "REQUEST_ID_REUSED")
+    refusal = scene.refuse(medical, medical.contribution.Contribute, request, "REQUEST_ID_REUSED")
     assert refusal.code.name == "FAILED_PRECONDITION"
     assert told(scene, *request.items) == 0
 
@@ -129,11 +149,19 @@ def test_rejected_item_may_be_corrected_under_its_event_id(scene: Scene) -> None
     assert [result.status for result in scene.civil_status.contribute(item)] == [APPLIED]
 
 
-def test_same_request_at_once_is_done_once(scene: Scene) -> None:
-    request = scene.civil_status.tells(*(scene.news(scene.citizen(), SINGLE, "marital_status") for _ in range(5)))
-    answers = at_once([(scene.civil_status, request)] * 8)
+def test_same_request_at_once_is_done_once(scene: Scene, medical: Party) -> None:
+    people = [scene.citizen(blood_type=None) for _ in range(5)]
+    request = medical.tells(*(scene.news(person, A_POSITIVE, "blood_type") for person in people))
+    answers = at_once([(medical, request)] * 8)
     assert [result.status for result in answers[0].results] == [APPLIED] * 5
     assert answers == [answers[0]] * 8
+    assert told(scene, *request.items) == 5
+
+
+def test_same_request_of_a_room_at_once_is_taken_once(scene: Scene) -> None:
+    request = scene.civil_status.tells(*(scene.news(scene.citizen(), SINGLE, "marital_status") for _ in range(5)))
+    statuses = [[result.status for result in one.results] for one in at_once([(scene.civil_status, request)] * 8)]
+    assert sorted(statuses) == sorted([[APPLIED] * 5, *[[DUPLICATE] * 5] * 7])
     assert told(scene, *request.items) == 5
 
 

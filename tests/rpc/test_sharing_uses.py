@@ -11,6 +11,7 @@ from npd.common.v1.access_pb2 import AccessContext
 from npd.common.v1.evidence_pb2 import LogEntry
 from npd.common.v1.person_pb2 import Person
 from npd.sharing.v1.usage_pb2 import FindUsageRequest, RecordUsesRequest, Use
+from services.mesh.core.rights import require_code
 from tests.mesh_fixture import ENVIRONMENT, Desk, Stage, new_id
 from tests.rpc.test_sharing_callers import DISCLOSED, LOOKUP, NO_MATCH, REFUSED, USAGE, Party, Scene, bare, stated
 
@@ -54,6 +55,12 @@ def use(scene: Scene, person: Person | None = None, **other: Any) -> Use:
         wire.ClearField(name)  # type: ignore[arg-type]  # the stub wants a literal
         wire.MergeFrom(Use(**{name: value}))
     return wire
+
+
+def ground(origin: str = READER, agreement_id: str = "") -> AccessContext:
+    access = AccessContext(case_reference="case/9", officer_id="o-9", origin=origin)
+    access.agreement_id = agreement_id or new_id()
+    return access
 
 
 def expected(residence: Party, told: Use) -> LogEntry:
@@ -105,6 +112,7 @@ def test_uses_of_two_rooms_are_different_whatever_their_ids(scene: Scene, reside
     told = use(scene)
     with scene.recording() as entries:
         for room in (residence, scene.room("identity")):
+            told.method = told.method.replace("residence", room.name)
             room.usage.RecordUses(RecordUsesRequest(uses=[told]))
     assert [entry.object.rpartition(" ")[2] for entry in entries] == [residence.identity, scene.identity.identity]
 
@@ -135,12 +143,20 @@ def test_a_person_who_is_not_known_yet_finds_the_use_later(scene: Scene, residen
         ({"subject_id": "901090000001"}, "uses.subject_id"),
         ({"method": "GetResidence"}, "uses.method"),
         ({"method": "/npd.residence.v1.ResidenceService/Get Lê An"}, "uses.method"),
+        ({"method": "/npd.sharing.v1.LookupService/GetCitizen"}, "uses.method"),
+        ({"method": "/npd.identity.v1.CardService/GetCards"}, "uses.method"),
+        ({"method": "/npd.residence.v2.ResidenceService/GetResidence"}, "uses.method"),
         ({"outcome": REFUSED}, "uses.outcome"),
         ({"outcome": 9}, "uses.outcome"),
         ({"paths": ["Lê An"]}, "uses.paths"),
         ({"paths": ["pin", "901090000001"]}, "uses.paths"),
+        ({"paths": ["nguyen_thi_hoa"]}, "uses.paths"),
+        ({"paths": ["permanent_residence.place"]}, "uses.paths"),
         ({"purpose": "Lê An"}, "uses.purpose"),
-        ({"provision": "x" * 101}, "uses.provision"),
+        ({"purpose": "P-901090000001"}, "uses.purpose"),
+        ({"provision": "x" * 65}, "uses.provision"),
+        ({"provision": "901090000001"}, "uses.provision"),
+        ({"access": ground(f"spiffe://agency.{ENVIRONMENT}.example/moj/hanoi")}, "uses.access.origin"),
         ({"access": AccessContext(agreement_id=new_id(), case_reference="c/1", officer_id="o")}, "access.origin"),
         (
             {
@@ -163,6 +179,47 @@ def test_malformed_use_refuses_the_whole_call(
     assert [violation.field for violation in refusal.violations] == [field]
     first = request.uses[0].use_id
     assert scene.rows("SELECT 1 FROM uses_recorded WHERE use_id::text = :id", id=first) == []
+
+
+def test_codes_that_the_registry_takes_are_taken_with_a_use(scene: Scene, residence: Party) -> None:
+    code = "A+B(1)~'*!;\"{}<>=@#$%^&|?,[]`\\"
+    told = use(scene, purpose=code, provision=code)
+    with scene.recording() as entries:
+        residence.usage.RecordUses(RecordUsesRequest(uses=[told]))
+    assert [bare(entry) for entry in entries] == [expected(residence, told)]
+    assert require_code("terms.purpose", code) == code
+
+
+@pytest.mark.parametrize(
+    ("other", "field"),
+    [
+        ({"purpose": "CUSTOMER_IDENTIFICATION"}, "uses.purpose"),
+        ({"provision": "D70/2024.10"}, "uses.provision"),
+        ({"origin": f"spiffe://agency.{ENVIRONMENT}/moj/other"}, "uses.access.agreement_id"),
+    ],
+)
+def test_use_must_be_on_the_ground_of_an_agreement_that_is_known(
+    scene: Scene, residence: Party, other: dict[str, str], field: str
+) -> None:
+    reader = scene.system("moj/known", {LOOKUP: ["permanent_residence"]})
+    said = {"origin": reader.identity, "purpose": reader.purpose, "provision": "D70/2024.9", **other}
+    told = use(scene, purpose=said["purpose"], provision=said["provision"])
+    told.access.CopyFrom(ground(said["origin"], reader.access.agreement_id))
+    request = RecordUsesRequest(uses=[use(scene), told])
+    refusal = scene.refuse(residence, residence.usage.RecordUses, request, "FIELD_INVALID")
+    assert [violation.field for violation in refusal.violations] == [field]
+    recorded = "SELECT 1 FROM uses_recorded WHERE use_id::text = ANY(:ids)"
+    assert scene.rows(recorded, ids=[one.use_id for one in request.uses]) == []
+
+
+def test_use_on_the_ground_of_a_known_agreement_is_recorded(scene: Scene, residence: Party) -> None:
+    reader = scene.system("moj/known", {LOOKUP: ["permanent_residence"]})
+    told = use(scene, access=ground(reader.identity, reader.access.agreement_id), purpose=reader.purpose)
+    with scene.recording() as entries:
+        residence.usage.RecordUses(RecordUsesRequest(uses=[told]))
+    assert [(entry.caller, entry.access.agreement_id) for entry in entries] == [
+        (reader.identity, reader.access.agreement_id)
+    ]
 
 
 def _in_the_future(scene: Scene) -> Use:

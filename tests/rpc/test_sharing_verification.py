@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import grpc
@@ -12,8 +13,8 @@ from google.type.date_pb2 import Date
 
 from npd.common.v1 import person_pb2
 from npd.common.v1.lane_pb2 import LANE_NORMAL
-from npd.common.v1.person_pb2 import DeathOrMissing, Person, PersonName
-from npd.common.v1.place_pb2 import AdminPlace
+from npd.common.v1.person_pb2 import DeathOrMissing, Household, Person, PersonName, RelatedPerson
+from npd.common.v1.place_pb2 import Address, AdminPlace
 from npd.sharing.v1.lookup_pb2 import GetCitizenRequest
 from npd.sharing.v1.verification_pb2 import (
     VERDICT_CONFIRMED,
@@ -28,6 +29,8 @@ from npd.sharing.v1.verification_pb2 import (
 from npd_client import Client, merkle
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
+from services.sharing.verification import operations
+from services.sharing.verification.domain import Verdict, judge_field
 from tests.mesh_fixture import Desk, Stage, today
 from tests.rpc.test_sharing_callers import (
     APPLIED,
@@ -245,6 +248,97 @@ def test_client_verifies_and_acknowledges(scene: Scene, bank: Party) -> None:
     assert [entry.mode for entry in entries][:2] == [VERIFY, VERIFY]
 
 
+def test_claim_of_a_part_of_what_is_recorded_is_true(scene: Scene, bank: Party) -> None:
+    place = AdminPlace(unit_code="01", unit_list_version="2025-07-01")
+    person = scene.citizen(nationalities=["VN", "FR"], permanent_residence={"place": place, "detail_text": "số 1"})
+    street, part = (Person(permanent_residence=Address(place=place, detail_text=text)) for text in ("số 2", ""))
+    with scene.recording() as entries:
+        true = bank.verification.VerifyCitizen(asks(bank, person, part, "permanent_residence"))
+        false = bank.verification.VerifyCitizen(asks(bank, person, street, "permanent_residence"))
+        one_of_two = bank.verification.VerifyCitizen(asks(bank, person, Person(nationalities=["VN"]), "nationalities"))
+    assert verdicts(true) | verdicts(one_of_two) == {
+        "permanent_residence": VERDICT_CONFIRMED,
+        "nationalities": VERDICT_CONFIRMED,
+    }
+    assert verdicts(false) == {"permanent_residence": VERDICT_CONTRADICTED}
+    assert [entry.outcome for entry in entries] == [DISCLOSED] * 3
+
+
+def contradictions(scene: Scene, party: Party) -> list[tuple[int, int]]:
+    """What is counted against a system: mismatches and contradicted claims, by PIN."""
+    query = "SELECT count, contradictions FROM mismatches WHERE system = :name ORDER BY 1, 2"
+    return [(mismatches, contradicted) for mismatches, contradicted in scene.rows(query, name=party.name)]
+
+
+def test_guessing_closes_verification_of_the_pin_and_nothing_else(scene: Scene) -> None:
+    system = scene.system("bank/guess", {VERIFY: ["marital_status", "phone"], LOOKUP: ["sex"]})
+    other = scene.system("bank/honest", {VERIFY: ["marital_status"]})
+    person, neighbour = (scene.citizen(marital_status=MARRIED.marital_status, phone="+84") for _ in range(2))
+    wrong = Person(marital_status=SINGLE.marital_status, phone="+85")
+    guess, right = (
+        asks(system, person, wrong, "marital_status", "phone"),
+        asks(system, person, MARRIED, "marital_status"),
+    )
+    with scene.recording() as entries:
+        for _ in range(9):
+            system.verification.VerifyCitizen(guess)
+        for _ in range(30):
+            assert verdicts(system.verification.VerifyCitizen(right)) == {"marital_status": VERDICT_CONFIRMED}
+        assert contradictions(scene, system) == [(0, 18)]
+        system.verification.VerifyCitizen(guess)
+    assert len(entries) == 40
+    refusal = scene.refuse(system, system.verification.VerifyCitizen, right, "PIN_CLOSED_TODAY")
+    assert refusal.metadata["limit"] == "20"
+    nobody = asks(system, person, MARRIED, "marital_status", name="Someone Else")
+    scene.refuse(system, system.verification.VerifyCitizen, nobody, "PIN_CLOSED_TODAY")
+    assert contradictions(scene, system) == [(0, 20)]
+    assert system.get_citizen(person).outcome == DISCLOSED
+    assert system.verification.VerifyCitizen(asks(system, neighbour, MARRIED, "marital_status")).outcome == DISCLOSED
+    assert other.verification.VerifyCitizen(asks(other, person, MARRIED, "marital_status")).outcome == DISCLOSED
+
+
+def test_guesses_at_once_are_no_more_than_guesses_in_turn(scene: Scene) -> None:
+    system = scene.system("bank/many", {VERIFY: ["marital_status"]})
+    person = scene.citizen(marital_status=MARRIED.marital_status)
+    guess = asks(system, person, SINGLE, "marital_status")
+    with scene.recording() as entries, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: refusal_or(system.verification.VerifyCitizen, guess), range(40)))
+    assert sum(not isinstance(answer, Refusal) for answer in answers) == 20
+    assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"PIN_CLOSED_TODAY"}
+    assert sum(entry.outcome == DISCLOSED for entry in entries) == 20
+    assert contradictions(scene, system) == [(0, 20)]
+
+
+def test_predicates_that_are_contradicted_count_too(scene: Scene) -> None:
+    system = scene.system("bank/predicates", {VERIFY: ["death_or_missing", "nationalities"]})
+    person = scene.citizen(nationalities=["VN"], death_or_missing=None)
+    predicates = [Predicate(has_nationality=code) for code in ("FR", "LA", "VN")] + [Predicate(alive=False)]
+    system.verification.VerifyCitizen(asks(system, person, predicates=predicates))
+    assert contradictions(scene, system) == [(0, 3)]
+
+
+def test_lookups_go_on_while_claims_are_judged(scene: Scene, bank: Party, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Judging holds nothing that lookups need, however long it takes."""
+    person, begun, go_on = scene.citizen(marital_status=MARRIED.marital_status), Event(), Event()
+
+    def slowly(*asked: Any, **more: Any) -> Verdict:
+        begun.set()
+        assert go_on.wait(30)
+        return judge_field(*asked, **more)
+
+    monkeypatch.setattr(operations, "judge_field", slowly)
+    with scene.recording() as entries, ThreadPoolExecutor(1) as pool:
+        request = asks(bank, person, MARRIED, "marital_status")
+        verifying = pool.submit(bank.verification.VerifyCitizen, request, timeout=60)
+        try:
+            assert begun.wait(30)
+            assert bank.lookup.GetCitizen(bank.asks(person), timeout=20).outcome == DISCLOSED
+        finally:
+            go_on.set()
+        assert verdicts(verifying.result()) == {"marital_status": VERDICT_CONFIRMED}
+    assert [entry.mode for entry in entries] == [LOOKUP, VERIFY]
+
+
 PLACE = {"unit_code": "01", "unit_list_version": "2025-07-01"}
 
 
@@ -270,7 +364,17 @@ def test_malformed_predicate_is_refused(scene: Scene, bank: Party, predicate: Pr
     ("claimed", "paths", "count", "reason", "field"),
     [
         (Person(), (), 0, "FIELD_INVALID", "claimed_mask"),
-        (Person(), (), 21, "FIELD_INVALID", "predicates"),
+        (Person(), (), 4, "FIELD_INVALID", "predicates"),
+        (Person(nationalities=["VN"] * 101), ("nationalities",), 0, "FIELD_INVALID", "claimed.nationalities"),
+        (Person(children=[RelatedPerson()] * 101), ("children",), 0, "FIELD_INVALID", "claimed.children"),
+        (
+            Person(household=Household(members=[RelatedPerson()] * 101)),
+            ("household",),
+            0,
+            "FIELD_INVALID",
+            "claimed.household.members",
+        ),
+        (Person(email="x" * (64 << 10)), ("email",), 0, "FIELD_INVALID", "claimed"),
         (Person(), ("phone", "favourite_dish"), 0, "MASK_UNKNOWN_PATH", "claimed_mask"),
         (Person(), ("permanent_residence.place",), 0, "MASK_UNKNOWN_PATH", "claimed_mask"),
         (Person(birth_date=Date(year=1990, month=13)), ("birth_date",), 0, "FIELD_INVALID", "claimed.birth_date"),

@@ -17,6 +17,7 @@ from services.civil_status import convert, peers
 from services.civil_status.domain import (
     ActKind,
     BirthFacts,
+    BirthTies,
     Coded,
     CorrectedValues,
     Facts,
@@ -24,9 +25,11 @@ from services.civil_status.domain import (
     Place,
     Relative,
     Reservation,
-    birth_key,
+    birth_keys,
     day_start,
     event_time,
+    require_born_before,
+    require_number_year,
     require_unit_of_its_list,
     require_units,
     reservation_id,
@@ -36,6 +39,7 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.chain import Causation
 from services.mesh.core.errors import InvalidField
 from services.mesh.core.people import Name
+from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import PlaceCodeUnknown
 
 HANOI = Place("01", "2025-07-01", "")
@@ -45,27 +49,51 @@ BIRTH = BirthFacts(
     Name("", "", "", "Lê An"), DAY, 1, HANOI, HANOI, HANOI, Coded("01", "2008", ""), ("VN",), None, None, "KS/1"
 )
 LAN = Caller("spiffe://agency.test/justice/civil", CallerKind.AGENCY, "justice/civil", "justice", "civil")
+TIES = BirthTies(1, UUID(int=1), "lê thị mẹ", "01")
 KEY = AnswerKey("/m", "6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21", b"one")
 
 
-def test_key_of_a_birth_is_the_same_however_the_name_is_composed() -> None:
-    key = birth_key("Nguyễn Văn Thuỷ", DAY, 1, "")
-    assert len(key) == 32
+def test_keys_of_a_birth_are_the_same_however_the_name_is_composed() -> None:
+    keys = birth_keys("Nguyễn Văn Thuỷ", DAY, TIES)
+    assert [len(key) for key in keys] == [32, 32]
     for same in (normalize("NFD", "Nguyễn Văn Thuỷ"), "NGUYỄN  văn Thủy"):
-        assert birth_key(same, DAY, 1, "") == key
+        assert birth_keys(same, DAY, TIES) == keys
 
 
 @pytest.mark.parametrize(
-    "other",
+    ("name", "day", "ties"),
     [
-        ("Nguyen Van Thuy", DAY, 1, ""),
-        ("Nguyễn Văn Thuỷ", date(2026, 1, 16), 1, ""),
-        ("Nguyễn Văn Thuỷ", DAY, 2, ""),
-        ("Nguyễn Văn Thuỷ", DAY, 1, "lê thị mẹ"),
+        ("Nguyen Van Thuy", DAY, TIES),
+        ("Nguyễn Văn Thuỷ", date(2026, 1, 16), TIES),
+        ("Nguyễn Văn Thuỷ", DAY, replace(TIES, sex=2)),
+        ("Nguyễn Văn Thuỷ", DAY, BirthTies(1, UUID(int=2), "lê thị khác", "01")),
+        ("Nguyễn Văn Thuỷ", DAY, BirthTies(1, None, "lê thị mẹ", "79")),
     ],
 )
-def test_key_of_another_birth_differs(other: tuple[str, date, int, str]) -> None:
-    assert birth_key(*other) != birth_key("Nguyễn Văn Thuỷ", DAY, 1, "")
+def test_keys_of_another_birth_differ(name: str, day: date, ties: BirthTies) -> None:
+    assert not set(birth_keys(name, day, ties)) & set(birth_keys("Nguyễn Văn Thuỷ", DAY, TIES))
+
+
+def test_mother_stated_by_name_alone_shares_a_key_with_her_number() -> None:
+    by_name = birth_keys("Nguyễn Văn Thuỷ", DAY, replace(TIES, mother_id=None))
+    assert len(by_name) == 1
+    assert set(by_name) < set(birth_keys("Nguyễn Văn Thuỷ", DAY, TIES))
+
+
+@pytest.mark.parametrize("year", [1899, 2400])
+def test_year_without_a_number_is_no_year_of_birth(year: int) -> None:
+    require_number_year(date(1900, 1, 1), "birth_date")
+    require_number_year(date(2399, 12, 31), "birth_date")
+    with pytest.raises(InvalidField):
+        require_number_year(date(year, 6, 1), "birth_date")
+
+
+def test_parent_is_born_before_the_child_as_far_as_is_known() -> None:
+    for early in (PartialDate(0), PartialDate(2026), PartialDate(2026, 1, 14)):
+        require_born_before(early, DAY, "birth.mother.pin")
+    for late in (PartialDate(2026, 2), PartialDate(2026, 1, 15), PartialDate(2027)):
+        with pytest.raises(InvalidField):
+            require_born_before(late, DAY, "birth.mother.pin")
 
 
 def test_repeat_asks_for_its_number_under_the_same_id_and_nobody_else_does() -> None:

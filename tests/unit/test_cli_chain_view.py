@@ -144,7 +144,7 @@ def test_a_list_that_may_be_cut_is_said_to_be(capsys: pytest.CaptureFixture[str]
     cut = chain_view.seen({"a": links, "b": []}, now=NOW)
     chain_view.show("6f1c", cut, {})
     said = capsys.readouterr().out
-    assert "a tells 1,000 links of a chain at most, its oldest: there may be more than shown." in said
+    assert "a tells the oldest 1,000 links of a chain at most: there may be more." in said
     assert "OVERDUE, unless an act not shown did it" in said
     assert chain_view.facts("6f1c", cut, {})["cut"] == ["a"]
 

@@ -17,6 +17,7 @@ from services.sharing.record.identification import (
     Finding,
     Found,
     PinClosedToday,
+    count_contradictions,
     count_mismatches,
     identify,
 )
@@ -147,6 +148,14 @@ def test_mismatches_are_counted_by_pin_and_system() -> None:
     claims = [claim(), claim(system="moh/medical"), claim()]
     count_mismatches(cast("psycopg.Connection[tuple[Any, ...]]", store), claims, DAY)
     assert store.asked == [(DAY, [b"mark of the PIN"] * 2, ["moh/medical", "tax/core"], [1, 2])]
+
+
+def test_contradictions_are_counted_by_pin_and_system_and_none_is_not_written() -> None:
+    store = Store()
+    counts = {claim().key: 3, claim(system="moh/medical").key: 0}
+    count_contradictions(cast("psycopg.Connection[tuple[Any, ...]]", store), counts, DAY)
+    count_contradictions(cast("psycopg.Connection[tuple[Any, ...]]", store), {claim().key: 0}, DAY)
+    assert store.asked == [(DAY, [b"mark of the PIN"], ["tax/core"], [3])]
 
 
 def test_without_a_mismatch_nothing_is_written() -> None:

@@ -122,7 +122,7 @@ def test_synthetic_person_resides_in_a_sandbox_only() -> None:
     assert refused.value.reason == "SANDBOX_PIN"
 
 
-@pytest.mark.parametrize("ground", [ClosingGround.DEATH.value, ClosingGround.MOVED.value, 9])
+@pytest.mark.parametrize("ground", [*(ClosingGround[one].value for one in ("DEATH", "MOVED", "EXPIRED")), 9])
 def test_death_and_move_are_not_stated(ground: int) -> None:
     wire = CloseResidenceRequest(residence_id=str(uuid4()), closing_date=Date(year=2026, month=6, day=1))
     wire.ground = ground  # type: ignore[assignment]

@@ -99,6 +99,38 @@ def test_second_temporary_residence_is_refused() -> None:
         History((residence(TEMPORARY, address("00008")),)).closed_by(new(TEMPORARY, address("00025")), DAY)
 
 
+def test_expired_stay_ends_with_any_registration_and_stands_in_nobodys_way() -> None:
+    last = DAY + timedelta(days=20)
+    stay = replace(residence(TEMPORARY, address("00008")), end_date=last)
+    expired = stay.closed(ClosingGround.EXPIRED, last)
+    for wanted in (new(TEMPORARY, address("00025")), new(PERMANENT, address()), new(PERMANENT, address("00008"))):
+        assert History((stay,)).closed_by(wanted, last + timedelta(days=1)) == [expired]
+    assert History((stay,)).closed_by(new(PERMANENT, address()), last) == [], "its last day counts"
+    with pytest.raises(AlreadyResident):
+        History((stay,)).closed_by(new(TEMPORARY, address("00025")), last)
+    with pytest.raises(InvalidField, match="start_date"):
+        History((stay,)).closed_by(new(TEMPORARY, address("00025"), last - timedelta(days=1)), last + timedelta(days=1))
+
+
+def test_stay_that_the_record_ends_before_it_began_expires_all_the_same() -> None:
+    odd = replace(residence(TEMPORARY, address("00008")), end_date=DAY - timedelta(days=9), is_adopted=True)
+    (expired,) = History((odd,)).closed_by(new(TEMPORARY, address("00025")), DAY)
+    assert (expired.ground, expired.closing_date) == (ClosingGround.EXPIRED, DAY)
+
+
+def test_only_the_household_is_new_where_somebody_lives_already() -> None:
+    home = residence(PERMANENT, address())
+    founding = replace(new(PERMANENT, address(detail="SỐ 1,  PHỐ HUẾ")), joining=Joining(None, None))
+    assert History((home,)).home_of(founding) == home
+    assert History((home,)).home_of(replace(founding, joining=None)) is None
+    assert History((home,)).home_of(replace(founding, address=address("00008"))) is None
+    assert History(()).home_of(founding) is None
+    one = uuid4()
+    assert replace(founding, joining=Joining(one, None)).is_joining(one)
+    assert not founding.is_joining(None)
+    assert not founding.is_joining(one)
+
+
 @pytest.mark.parametrize("version", ["2026-04-30", "2025-07-01", "2024-12-31"])
 def test_temporary_residence_lies_outside_the_commune_of_the_permanent_one(version: str) -> None:
     history = History((residence(PERMANENT, address(version=version)),))

@@ -1,7 +1,7 @@
 """Cursors of the feed, and changes as a follower gets them."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 import pytest
@@ -26,6 +26,7 @@ from services.sharing.changes.domain import (
     Delivery,
     Feed,
     Marks,
+    in_force,
     reach,
 )
 
@@ -209,3 +210,26 @@ def test_an_impossible_size_is_refused(asked: int) -> None:
     with pytest.raises(InvalidField) as refused:
         convert.page_size_from_wire(asked)
     assert refused.value.violations[0].field == "page_size"
+
+
+def moved(lane: Lane | None, second: int) -> Marks:
+    return Marks("tax/core", lane, 1, 5, 5, AT + timedelta(seconds=second))
+
+
+WHOLE, VITAL, NORMAL = moved(None, 5), moved(Lane.VITAL, 6), moved(Lane.NORMAL, 6)
+
+
+@pytest.mark.parametrize(
+    ("marks", "left"),
+    [
+        ([WHOLE], [WHOLE]),
+        ([VITAL, NORMAL], [VITAL, NORMAL]),
+        ([WHOLE, VITAL, NORMAL], [VITAL, NORMAL]),
+        ([WHOLE, VITAL], [WHOLE, VITAL]),
+        ([WHOLE, moved(Lane.VITAL, 4), moved(Lane.NORMAL, 4)], [WHOLE]),
+        ([WHOLE, moved(Lane.VITAL, 4), NORMAL], [WHOLE, NORMAL]),
+        ([WHOLE, moved(Lane.VITAL, 5), moved(Lane.NORMAL, 5)], [WHOLE, moved(Lane.VITAL, 5), moved(Lane.NORMAL, 5)]),
+    ],
+)
+def test_newer_marks_overtake_those_of_the_other_way_to_follow(marks: list[Marks], left: list[Marks]) -> None:
+    assert in_force(marks) == left

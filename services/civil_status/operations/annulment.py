@@ -1,6 +1,6 @@
 """Annuls marriages and deaths that were registered in error: what they changed returns to what it was."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 from uuid import UUID
@@ -16,10 +16,9 @@ from services.civil_status.domain import (
     RegisteredAct,
     Relative,
     StateNotAllowed,
+    require_not_before,
 )
-from services.civil_status.operations.deaths import DEATH_PATHS
-from services.civil_status.operations.marriages import MARRIAGE_PATHS
-from services.civil_status.operations.office import Filing, Office
+from services.civil_status.operations.office import DEATH_PATHS, MARRIAGE_PATHS, Filing, Office
 from services.civil_status.repository import CivilRegister
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
@@ -42,52 +41,64 @@ class AnnulmentOperations:
         """Annul a marriage or a death, unless a later act stands on it.
 
         The caller's ground is confirmed before anything is said of the act, and then for what the act changed.
-        Raises what `Policy.authorise` raises, ActUnknown, StateNotAllowed, EventInFuture, RequestIdReused, Overloaded.
+        Raises what `Policy.authorise` raises, ActUnknown, StateNotAllowed, EventInFuture, InvalidField,
+        RequestIdReused, Overloaded.
         Source: Law 60/2014 Art. 3 clause 2 (dd), Art. 69 clause 1 (h); Law 52/2014 Art. 67.
         """
         office = self._office
         office.require_room()
         office.authorise(caller, access, Mode.REGISTER, ())
-        with office.database.transaction() as tx:
+        with office.database.transaction() as tx, tx.answers.once(caller, key, RegisteredAct) as answer:
+            if answer.given:
+                return answer.given
             annulled = tx.acts.find(annulment.act_id)
             if annulled is None:
                 raise ActUnknown()
             paths = _PATHS.get(annulled.kind, ())
             filing = Filing(caller, key, office.authorise(caller, access, Mode.REGISTER, paths), paths)
-            with tx.answers.once(caller, key, RegisteredAct) as answer:
-                if answer.given:
-                    return answer.given
-                require_happened(annulment.decision_date, "decision_date", office.today)
-                if annulled.kind is ActKind.MARRIAGE:
-                    return answer.give(self._annul_marriage(tx, filing, annulment))
-                if annulled.kind is ActKind.DEATH:
-                    return answer.give(self._annul_death(tx, filing, annulment))
-                raise StateNotAllowed(object=f"act {annulment.act_id}", state=annulled.kind.name)
+            require_happened(annulment.decision_date, "decision_date", office.today)
+            require_not_before(annulment.decision_date, annulled.event_date, "decision_date", "the act annulled")
+            if annulled.kind is ActKind.MARRIAGE:
+                return answer.give(self._annul_marriage(tx, filing, annulment))
+            if annulled.kind is ActKind.DEATH:
+                return answer.give(self._annul_death(tx, filing, annulment))
+            raise StateNotAllowed(object=f"act {annulment.act_id}", state=annulled.kind.name)
 
     def _annul_marriage(self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts) -> RegisteredAct:
         marriage = tx.unions.find(annulment.act_id)
-        ids = [marriage.first.subject_id, marriage.second.subject_id]
-        people = tx.people.lock(ids)
+        befores, ids = (marriage.first, marriage.second), [marriage.first.subject_id, marriage.second.subject_id]
+        widowed_by = [_widowed_by(tx, before) for before in befores]
+        people = tx.people.lock([*ids, *(death.subject_id for death in widowed_by if death)])
         _require_standing(tx, annulment)
         if any(tx.statuses.of(subject_id).act_id != marriage.act_id for subject_id in ids):
             raise StateNotAllowed(object=f"act {annulment.act_id}", state="ENDED")
-        act = self._office.begin(ActKind.ANNULMENT, filing)
-        told = [self._return(tx, people[one.subject_id], one, act) for one in (marriage.first, marriage.second)]
+        returned = [death if death and _is_annulled(tx, death.act_id) else None for death in widowed_by]
+        for death in returned:
+            if death and not _is_free(tx, people[death.subject_id], death):
+                raise StateNotAllowed(object=f"act {annulment.act_id}", state="FOLLOWS_ANNULLED")
+        act = self._office.begin(ActKind.ANNULMENT, filing, [tx.statuses.of(subject_id) for subject_id in people])
+        told: list[Told] = []
+        for before, death in zip(befores, returned, strict=True):
+            person = people[before.subject_id]
+            told.append(self._return(tx, person, before, act, ("spouses",) if death else MARRIAGE_PATHS))
+            if death:
+                told += self._revive_marriage(tx, people[death.subject_id], person, death, act)
         return self._register(tx, filing, annulment, act, told)
 
-    def _return(self, tx: CivilRegister, person: KnownPerson, before: Before, act: Act) -> Told:
-        """Make a spouse what he was before the marriage."""
+    def _return(self, tx: CivilRegister, person: KnownPerson, before: Before, act: Act, paths: Sequence[str]) -> Told:
+        """Make a spouse what he was before the marriage; `paths` are those that nothing else is told of then."""
         status = tx.statuses.of(person.subject_id)
         tx.statuses.put(
             replace(status, marital=before.marital, spouse_id=None, act_id=before.act_id, told_time=act.time)
         )
-        facts = Facts(marital_status=before.marital)
-        return self._office.told(person.subject_id, person.pin, facts, MARRIAGE_PATHS, act.time)
+        facts = Facts(marital_status=before.marital) if "marital_status" in paths else Facts()
+        return self._office.told(person.subject_id, person.pin, facts, paths, act.time)
 
     def _annul_death(self, tx: CivilRegister, filing: Filing, annulment: AnnulmentFacts) -> RegisteredAct:
         death, people = _locked_death(tx, annulment.act_id)
         _require_standing(tx, annulment)
-        act, person = self._office.begin(ActKind.ANNULMENT, filing), people[death.subject_id]
+        person = people[death.subject_id]
+        act = self._office.begin(ActKind.ANNULMENT, filing, [tx.statuses.of(subject_id) for subject_id in people])
         tx.people.put(replace(person, is_deceased=False))
         tx.statuses.put(replace(tx.statuses.of(person.subject_id), death_told_time=act.time))
         told = [self._office.told(person.subject_id, person.pin, Facts(), DEATH_PATHS, act.time)]
@@ -98,7 +109,7 @@ class AnnulmentOperations:
     def _revive_marriage(
         self, tx: CivilRegister, person: KnownPerson, spouse: KnownPerson, death: Death, act: Act
     ) -> Iterator[Told]:
-        """What the annulment of a death does to the marriage that the death ended.
+        """What the annulment of a death, or of the marriage that stood in its way, does to what the death ended.
 
         1. If the spouse has married again since, that marriage stands and the old one stays ended. No value of the
            list says what the person is then, so none is told. Source: Law 52/2014 Art. 67 clause 2.
@@ -121,17 +132,19 @@ class AnnulmentOperations:
         tx.statuses.put(married)  # (2)
         facts = Facts(marital_status=married.marital, spouses=(Relative(person.name, person.pin),))
         yield office.told(spouse.subject_id, spouse.pin, facts, MARRIAGE_PATHS, act.time)
-        later = standing_death(tx, spouse.subject_id)
+        later = tx.unions.standing_death(spouse.subject_id)
         if later is None:
-            tx.statuses.put(replace(mine, told_time=act.time))
-            again = Facts(spouses=(Relative(spouse.name, spouse.pin),))
-            yield office.told(person.subject_id, person.pin, again, ("spouses",), act.time)
+            again = replace(married, subject_id=person.subject_id, spouse_id=spouse.subject_id)
+            tx.statuses.put(replace(again, is_own=True, death_told_time=mine.death_told_time))
+            facts = Facts(marital_status=again.marital, spouses=(Relative(spouse.name, spouse.pin),))
+            yield office.told(person.subject_id, person.pin, facts, MARRIAGE_PATHS, act.time)
         else:  # (3)
             widowed = replace(
                 mine, marital=MaritalStatus.WIDOWED, spouse_id=None, act_id=later.act_id, told_time=act.time
             )
             tx.statuses.put(widowed)
             tx.unions.end_by(Death(later.act_id, spouse.subject_id, person.subject_id, death.marriage_id))
+            tx.acts.concern(later.act_id, person.subject_id)
             yield office.told(
                 person.subject_id, person.pin, Facts(marital_status=widowed.marital), MARRIAGE_PATHS, act.time
             )
@@ -150,12 +163,13 @@ class AnnulmentOperations:
 def _locked_death(tx: CivilRegister, act_id: UUID) -> tuple[Death, dict[UUID, KnownPerson]]:
     """A death and its persons, locked: the annulment of an earlier death may have given it a marriage to end."""
     death = tx.unions.find_death(act_id)
-    while True:
+    while death is not None:
         people = tx.people.lock({death.subject_id, death.spouse_id or death.subject_id})
         again = tx.unions.find_death(act_id)
         if again == death:
             return death, people
         death = again
+    raise ActUnknown()
 
 
 def _require_standing(tx: CivilRegister, annulment: AnnulmentFacts) -> None:
@@ -165,7 +179,18 @@ def _require_standing(tx: CivilRegister, annulment: AnnulmentFacts) -> None:
         raise StateNotAllowed(object=f"act {annulment.act_id}", state="ANNULLED")
 
 
-def standing_death(tx: CivilRegister, subject_id: UUID) -> RegisteredAct | None:
-    """The registration of a person's death here, if it is not annulled."""
-    deaths = [act for act in tx.acts.of_person(subject_id) if act.kind is ActKind.DEATH and act.annulled_by is None]
-    return deaths[-1] if deaths else None
+def _widowed_by(tx: CivilRegister, before: Before) -> Death | None:
+    """The death here, annulled or not, by which somebody was a widower before he married."""
+    return tx.unions.find_death(before.act_id) if before.act_id and before.marital is MaritalStatus.WIDOWED else None
+
+
+def _is_annulled(tx: CivilRegister, act_id: UUID) -> bool:
+    act = tx.acts.find(act_id)
+    return act is not None and act.annulled_by is not None
+
+
+def _is_free(tx: CivilRegister, person: KnownPerson, death: Death) -> bool:
+    """Whether somebody who came back from a death stands as its annulment left him: alive, and not married since."""
+    act = tx.acts.find(death.act_id)
+    is_as_left = act is not None and tx.statuses.of(person.subject_id).act_id == act.annulled_by
+    return is_as_left and not person.is_deceased

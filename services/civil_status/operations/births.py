@@ -5,10 +5,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
+from services.civil_status.births_repository import Parent
 from services.civil_status.domain import (
     ActKind,
     BirthAlreadyRegistered,
     BirthFacts,
+    BirthTies,
     Facts,
     MaritalStatus,
     RegisteredAct,
@@ -19,13 +21,14 @@ from services.civil_status.domain import (
     Role,
     SamePerson,
     Status,
-    birth_key,
+    birth_keys,
     day_start,
+    require_born_before,
     require_units,
     reservation_id,
 )
 from services.civil_status.operations.office import Filing, Office
-from services.civil_status.repository import BirthRow, CivilRegister, Parent
+from services.civil_status.repository import CivilRegister
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
 from services.mesh.core.chain import Act, Causation
@@ -34,7 +37,7 @@ from services.mesh.core.outbox import Message
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person import text
 from services.mesh.core.person.dates import PartialDate
-from services.mesh.core.person.stated import PersonUnknown, require_happened
+from services.mesh.core.person.stated import IdentityMismatch, PersonUnknown, require_happened
 from services.mesh.core.rights import Access, Mode
 from services.mesh.core.telling import Told
 
@@ -61,17 +64,11 @@ class _NotAnswered(Exception):
 class _Family:
     mother: Parent | None
     father: Parent | None
+    ties: BirthTies
 
     @property
     def parents(self) -> list[Parent]:
         return [parent for parent in (self.mother, self.father) if parent is not None]
-
-    @property
-    def mother_key(self) -> str:
-        """The mother's part of the birth's key: her subject id, her name, or "" if she is not known."""
-        if self.mother is None:
-            return ""
-        return str(self.mother.subject_id or text.name_key(self.mother.named.name.full))
 
 
 class BirthOperations:
@@ -91,7 +88,8 @@ class BirthOperations:
         4. One transaction writes the birth, and what confirms the number and tells of child and parents.
 
         Raises what `Policy.authorise` raises, EventInFuture, PlaceCodeUnknown, PersonUnknown, SamePerson,
-        BirthAlreadyRegistered, PeerUnavailable, what `identity` refuses, RequestIdReused, Overloaded.
+        IdentityMismatch (a parent's name), InvalidField (a parent not born before the child), BirthAlreadyRegistered,
+        PeerUnavailable, what `identity` refuses, RequestIdReused, Overloaded.
         Source: Law 60/2014 Art. 3 clause 1 (a); Decree 137/2015 Art. 13.
         """
         office = self._office
@@ -104,7 +102,8 @@ class BirthOperations:
             if answer.given:
                 return answer.given
             family = _family(tx, birth)
-            if not tx.births.claim(_key(birth, family), reservation.subject_id):
+            keys = birth_keys(birth.name.full, birth.birth_date, family.ties)
+            if not tx.births.claim(keys, family.ties, reservation.subject_id):
                 raise BirthAlreadyRegistered()
             act = office.begin(ActKind.BIRTH, filing)
             registered = RegisteredAct(act.act_id, ActKind.BIRTH, birth.birth_date, act.time, birth.entry_number)
@@ -126,7 +125,8 @@ class BirthOperations:
                 return answer.given
             require_happened(birth.birth_date, "birth.birth_date", office.today)
             require_units(birth, office.today)
-            if tx.births.is_registered(_key(birth, _family(tx, birth))):
+            ties = _family(tx, birth).ties
+            if tx.births.is_registered(birth_keys(birth.name.full, birth.birth_date, ties), ties):
                 raise BirthAlreadyRegistered()
             raise _NotAnswered()
         return None
@@ -168,7 +168,7 @@ class BirthOperations:
 
 
 def _family(tx: CivilRegister, birth: BirthFacts) -> _Family:
-    """The parents, those with a number locked. Raises PersonUnknown, SamePerson."""
+    """The parents, those with a number locked. Raises PersonUnknown, SamePerson, IdentityMismatch, InvalidField."""
     stated = {Role.MOTHER: birth.mother, Role.FATHER: birth.father}
     found = {role: tx.people.find(parent.pin) for role, parent in stated.items() if parent and parent.pin}
     ids = {role: person.subject_id if person else None for role, person in found.items()}
@@ -183,21 +183,24 @@ def _family(tx: CivilRegister, birth: BirthFacts) -> _Family:
         if parent is None or subject_id is None:
             return Parent(role, None, parent) if parent else None
         known = locked[subject_id]
+        is_named = parent.name.full and known.name.full
+        if is_named and text.name_key(parent.name.full) != text.name_key(known.name.full):
+            raise IdentityMismatch()
+        require_born_before(known.birth_date, birth.birth_date, f"birth.{role.name.lower()}.pin")
         name = parent.name if parent.name.full else known.name
         return Parent(role, subject_id, Relative(name, known.pin, parent.nationality))
 
-    return _Family(parent_of(Role.MOTHER), parent_of(Role.FATHER))
-
-
-def _key(birth: BirthFacts, family: _Family) -> bytes:
-    return birth_key(birth.name.full, birth.birth_date, birth.sex, family.mother_key)
+    mother, father = parent_of(Role.MOTHER), parent_of(Role.FATHER)
+    mother_name = text.name_key(mother.named.name.full) if mother else ""
+    mother_id = mother.subject_id if mother else None
+    return _Family(mother, father, BirthTies(birth.sex, mother_id, mother_name, birth.registration_place.unit_code))
 
 
 def _write(tx: CivilRegister, birth: BirthFacts, family: _Family, reservation: Reservation, act: Act) -> None:
     day, subject_id = birth.birth_date, reservation.subject_id
     known = KnownPerson(subject_id, reservation.pin, birth.name, PartialDate(day.year, day.month, day.day), birth.sex)
     tx.people.put(known)
-    tx.births.add(subject_id, act.act_id, BirthRow(birth.sex, family.mother_key), family.parents)
+    tx.births.add(subject_id, act.act_id, family.ties, family.parents)
     for path in ("place_of_birth", "hometown", "ethnicity"):
         tx.births.keep_detail(subject_id, path, getattr(birth, path))
     tx.statuses.put(

@@ -1,7 +1,6 @@
 """Records marriages."""
 
 from dataclasses import replace
-from typing import Final
 
 from services.civil_status.domain import (
     ActKind,
@@ -15,14 +14,14 @@ from services.civil_status.domain import (
     Relative,
     SamePerson,
     event_time,
+    require_not_before,
 )
-from services.civil_status.operations.office import Filing, Office
+from services.civil_status.operations.kin import day_of_status
+from services.civil_status.operations.office import MARRIAGE_PATHS, Filing, Office
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.rights import Access, Mode
-
-MARRIAGE_PATHS: Final = ("marital_status", "spouses")
 
 
 class MarriageOperations:
@@ -36,7 +35,8 @@ class MarriageOperations:
 
         Both are locked first, in one order: of two marriages of one person at once the later finds him married.
         Raises what `Policy.authorise` raises, PersonUnknown, IdentityMismatch, PersonDeceased, SamePerson,
-        PersonMarried, EventInFuture, EventBeforeBirth, RequestIdReused, Overloaded.
+        PersonMarried, EventInFuture, EventBeforeBirth, InvalidField (before the death that widowed one of them),
+        RequestIdReused, Overloaded.
         Source: Law 60/2014 Art. 3 clause 1 (b); Law 52/2014 Art. 5 clause 2.
         """
         office = self._office
@@ -55,7 +55,10 @@ class MarriageOperations:
                 raise PersonMarried()
             for spouse in spouses:
                 require_happened(marriage.day, "marriage_date", office.today, spouse.birth_date)
-            act = office.begin(ActKind.MARRIAGE, filing)
+            for status in statuses:
+                widowed_on = day_of_status(tx, status, ActKind.DEATH)
+                require_not_before(marriage.day, widowed_on, "marriage_date", "the death that ended the last marriage")
+            act = office.begin(ActKind.MARRIAGE, filing, statuses)
             told = []
             for spouse, other, status in zip(spouses, reversed(spouses), statuses, strict=True):
                 time = event_time(marriage.day, status.told_time)

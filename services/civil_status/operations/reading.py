@@ -3,10 +3,8 @@
 from typing import Final
 
 from services.civil_status.domain import CivilStatus
-from services.civil_status.operations.annulment import standing_death
-from services.civil_status.operations.deaths import DEATH_PATHS, spouse_in_force
-from services.civil_status.operations.marriages import MARRIAGE_PATHS
-from services.civil_status.operations.office import Office
+from services.civil_status.operations.kin import death_day, spouse_in_force
+from services.civil_status.operations.office import DEATH_PATHS, MARRIAGE_PATHS, Office
 from services.civil_status.repository import CivilRegister
 from services.mesh.core.caller import Caller
 from services.mesh.core.evidence.entry import Entry, Outcome
@@ -29,9 +27,10 @@ class ReadingOperations:
     ) -> CivilStatus | None:
         """A person's civil status; None if the stated identity does not match. Either is recorded.
 
-        Raises what `Policy.authorise` raises.
+        Raises what `Policy.authorise` raises, Overloaded: what is read is told as well.
         """
         office = self._office
+        office.require_room()
         ground = office.authorise(caller, access, Mode.LOOKUP, READ_PATHS)
         with office.database.transaction() as tx:
             person = tx.people.match(identity)
@@ -46,10 +45,10 @@ class ReadingOperations:
 
 
 def _shown(tx: CivilRegister, person: KnownPerson) -> CivilStatus:
-    spouse, death = spouse_in_force(tx, person.subject_id), standing_death(tx, person.subject_id)
+    spouse, death = spouse_in_force(tx, person.subject_id), death_day(tx, person.subject_id)
     return CivilStatus(
         marital=tx.statuses.of(person.subject_id).marital,
         spouse=tx.statuses.named(spouse.subject_id) if spouse else None,
-        death_date=death.event_date if death else None,
+        death_date=death,
         acts=tuple(tx.acts.of_person(person.subject_id)),
     )

@@ -1,5 +1,6 @@
 """Rights: what the policy in force lets a caller do. Pure decisions over an immutable snapshot; no I/O."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
@@ -9,6 +10,8 @@ from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MeshError
 from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 
+_CODE = re.compile(r"[!-~]{1,64}", re.ASCII)
+_PIN_LIKE = re.compile(r"[0-9]{12}")
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -323,6 +326,13 @@ class Policy:
             return FieldOutsidePurpose(purpose=agreement.purpose, field=path, rule=rule)
         rule = f"agreement {agreement.agreement_id} grants {mode.name} of {', '.join(sorted(granted))}"
         return FieldNotGranted(agreement=agreement.agreement_id, mode=mode.name, field=path, rule=rule)
+
+
+def require_code(field: str, value: str) -> str:
+    """The code of a purpose, or the id of a provision. Raises InvalidField."""
+    if not _CODE.fullmatch(value) or _PIN_LIKE.search(value):
+        raise InvalidField(field, "must be 1 to 64 visible ASCII characters without blanks, and hold no PIN")
+    return value
 
 
 def require_paths(paths: Iterable[str], known: Iterable[str], name: str) -> frozenset[str]:

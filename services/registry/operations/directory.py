@@ -27,8 +27,8 @@ class DirectoryOperations:
     def report_contacts(self, room: str, contacts: Sequence[Contact], flow: Flow, *, method: str) -> None:
         """Take a room's report. The room itself is in contact by reporting; a time ahead of our clock counts as now.
 
-        What a report does not tell of stays as it was told last. Raises MethodNotAllowed if another room than the keeper
-        of record and feed tells of contributions or followers.
+        What a report does not tell of stays as it was told last. Raises MethodNotAllowed if a room that does not keep
+        record and feed tells of contributions or followers.
         """
         if (flow.activities or flow.lags) and room != _KEEPER:
             raise MethodNotAllowed(method=method, caller_kind=CallerKind.ROOM.name.lower())

@@ -49,8 +49,8 @@ class HouseholdOperations:
     ) -> HouseholdAct:
         """Name one of its members the head of a household; the former head, if there is one, stays a member.
 
-        How the others are related to the new head nobody has stated. Raises what Policy.authorise raises, PersonUnknown,
-        IdentityMismatch, HouseholdUnknown, PersonNotInHousehold, HeadAlready, Overloaded.
+        How the others are related to the new head nobody has stated. Raises what Policy.authorise raises,
+        PersonUnknown, IdentityMismatch, HouseholdUnknown, PersonNotInHousehold, HeadAlready, Overloaded.
         """
         self._require_room()
         today = legal_date(self._clock.now())

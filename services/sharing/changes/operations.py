@@ -7,7 +7,14 @@ from itertools import islice
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import DeadlinePassed, FieldRequired, InvalidField, MeshError, StoreUnavailable, Violation
+from services.mesh.core.errors import (
+    DeadlinePassed,
+    FieldRequired,
+    InvalidField,
+    MeshError,
+    StoreUnavailable,
+    Violation,
+)
 from services.mesh.core.evidence.entry import Entry, Outcome, Receipt
 from services.mesh.core.gather import Gatherer
 from services.mesh.core.rights import Access, Ground, Lane, Mode, Policy
@@ -143,8 +150,8 @@ class Acknowledging:
 
         1. The right is that of a Pull; nothing is disclosed, so the log says nothing of it.
         2. Cursors are of this incarnation and not beyond the head; a rejected change is one of the feed.
-        3. Marks only move forward, and each move is noted with its time. A repeat moves and notes nothing. Who was never
-           served begins where his first mark stands: it claims none of the changes before.
+        3. Marks only move forward, and each move is noted with its time. A repeat moves and notes nothing.
+        4. Who was never served begins where his first mark stands: it claims none of the changes before.
 
         Raises what `Delivering.require_right` raises, CursorOutdated, CursorOutOfRange, InvalidField.
         """
@@ -157,7 +164,7 @@ class Acknowledging:
                 raise InvalidField("rejected", "names a change that is not of the feed")
             before = tx.followers.lock(caller.name, said.lane, feed.incarnation, now)
             marks = before.moved_to(received, applied)  # (3)
-            if max(received, applied) > 0:
+            if max(received, applied) > 0:  # (4)
                 tx.followers.begin(Following(caller.name, said.lane, feed.incarnation, max(received, applied)))
             if moved := [status for status in Status if marks.at(status) > before.at(status)]:
                 tx.followers.move(marks, moved, now)

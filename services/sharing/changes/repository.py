@@ -24,7 +24,14 @@ from services.sharing.changes.domain import (
     Status,
     lane_number,
 )
-from services.sharing.changes.tables import ACKNOWLEDGEMENTS, CHANGES, CHANGES_PENDING, FOLLOWERS, FOLLOWINGS, REJECTIONS
+from services.sharing.changes.tables import (
+    ACKNOWLEDGEMENTS,
+    CHANGES,
+    CHANGES_PENDING,
+    FOLLOWERS,
+    FOLLOWINGS,
+    REJECTIONS,
+)
 
 _INTEGRATE = text(
     """

@@ -11,17 +11,16 @@ from services.mesh.core.caller import Caller, CallerKind, SpiffeId
 from services.mesh.core.errors import InvalidField, PageTokenInvalid
 from services.mesh.core.evidence.entry import Outcome, Receipt
 from services.mesh.core.evidence.log import StoredEntry
-from services.mesh.core.rights import Ground, Mode
+from services.mesh.core.rights import Ground, Mode, require_code
 from services.mesh.wire import paging
 from services.mesh.wire.access import relayed_access_from_wire, uuid_from_wire
 from services.mesh.wire.evidence import receipt_to_wire
 from services.mesh.wire.payload import require_fields
 from services.mesh.wire.person import instant_from_wire
+from services.sharing.record.fields import PATHS
 from services.sharing.usage.domain import USES_LIMIT, Usage, Use
 
-_METHOD = re.compile(r"/npd\.[a-z_]{1,40}\.v[0-9]{1,3}\.[A-Za-z]{1,60}/[A-Za-z]{1,60}", re.ASCII)
-_PATH = re.compile(r"[a-z_][a-z_.]{0,99}", re.ASCII)
-_CODE = re.compile(r"[A-Za-z0-9._/:-]{1,100}", re.ASCII)
+_METHOD = re.compile(r"/npd\.([a-z_]{1,40})\.v1\.[A-Za-z]{1,60}/[A-Za-z]{1,60}", re.ASCII)
 _OUTCOMES = {Outcome.DISCLOSED.value: Outcome.DISCLOSED, Outcome.NO_MATCH.value: Outcome.NO_MATCH}
 _POSITION = re.compile(r"[0-9]{1,18}", re.ASCII)
 
@@ -41,11 +40,11 @@ def before_from_wire(page_token: str) -> int | None:
     return int(key[0])
 
 
-def uses_from_wire(request: usage_pb2.RecordUsesRequest) -> list[Use]:
-    """What officers read. Raises InvalidField, FieldRequired for all of them together."""
+def uses_from_wire(request: usage_pb2.RecordUsesRequest, room: Caller) -> list[Use]:
+    """What officers read in a room. Raises InvalidField, FieldRequired for all of them together."""
     if len(request.uses) > USES_LIMIT:
         raise InvalidField("uses", f"must not be more than {USES_LIMIT}")
-    return [_use(wire) for wire in request.uses]
+    return [_use(wire, room) for wire in request.uses]
 
 
 def usage_to_wire(usage: Usage, agency_names: Mapping[str, str]) -> usage_pb2.FindUsageResponse:
@@ -69,33 +68,41 @@ def _record_to_wire(use: StoredEntry, origin: str, agency_names: Mapping[str, st
     )
 
 
-def _use(wire: usage_pb2.Use) -> Use:
+def _use(wire: usage_pb2.Use, room: Caller) -> Use:
     require_fields(wire)
     if wire.outcome not in _OUTCOMES:
         raise InvalidField("uses.outcome", "must be DISCLOSED or NO_MATCH")
     access = relayed_access_from_wire(wire.access)
-    purpose, provision = _formed(_CODE, wire.purpose, "purpose"), _formed(_CODE, wire.provision, "provision")
+    purpose = require_code("uses.purpose", wire.purpose)
+    provision = require_code("uses.provision", wire.provision)
     return Use(
         use_id=UUID(uuid_from_wire(wire.use_id, "uses.use_id")),
         subject_id=UUID(uuid_from_wire(wire.subject_id, "uses.subject_id")),
-        reader=_reader(access.origin),
-        method=_formed(_METHOD, wire.method, "method"),
+        reader=_reader(access.origin, SpiffeId.parse(room.identity).environment),
+        method=_method(wire.method, room.name),
         ground=Ground(replace(access, origin=""), Mode.LOOKUP, purpose, provision),
         outcome=_OUTCOMES[wire.outcome],
-        paths=tuple(_formed(_PATH, path, "paths") for path in wire.paths),
+        paths=tuple(_path(path) for path in wire.paths),
         use_time=instant_from_wire(wire.use_time, "uses.use_time"),
     )
 
 
-def _reader(origin: str) -> Caller:
+def _reader(origin: str, environment: str) -> Caller:
     identity = SpiffeId.parse(origin)
-    if identity.kind is not CallerKind.AGENCY:
-        raise InvalidField("uses.access.origin", "must be the identity of an agency's system")
+    if identity.kind is not CallerKind.AGENCY or identity.environment != environment:
+        raise InvalidField("uses.access.origin", "must be the identity of an agency's system in this environment")
     agency_id, system_id = identity.path
     return Caller(origin, identity.kind, f"{agency_id}/{system_id}", agency_id, system_id)
 
 
-def _formed(form: re.Pattern[str], value: str, field: str) -> str:
-    if not form.fullmatch(value):
-        raise InvalidField(f"uses.{field}", "is not of its form")  # never quoted: it may be a person's
+def _method(value: str, room: str) -> str:
+    form = _METHOD.fullmatch(value)
+    if form is None or form[1] != room:
+        raise InvalidField("uses.method", "must be a method of the room that tells it")
+    return value
+
+
+def _path(value: str) -> str:
+    if value not in PATHS:
+        raise InvalidField("uses.paths", "must be top-level fields of Person")  # never quoted: it may be a person's
     return value

@@ -10,7 +10,7 @@ from services.mesh.core.errors import InvalidField, MeshError
 from services.mesh.core.evidence.entry import Entry, Outcome, Sealer
 from services.mesh.core.evidence.log import StoredEntry
 from services.mesh.core.person.stated import StatedIdentity
-from services.mesh.core.rights import Access, Mode, Policy
+from services.mesh.core.rights import Access, Agreement, Mode, Policy
 from services.sharing.record.identification import Claim, count_mismatches, identify, take_turn
 from services.sharing.unit import Sharing
 from services.sharing.usage.domain import Usage, Use
@@ -72,17 +72,23 @@ class FindingUsage:
 class RecordingUses:
     """Takes in uses."""
 
-    def __init__(self, database: Database[Sharing], clock: Clock) -> None:
+    def __init__(self, database: Database[Sharing], policy: Callable[[], Policy], clock: Clock) -> None:
         self._db = database
+        self._policy = policy
         self._clock = clock
 
     def record_uses(self, room: Caller, uses: Sequence[Use]) -> None:
         """Record each use that this room has not told before; when this returns all are durable.
 
         The entry is of the system that read, as the room asserts; it names the room and the time of the reading, since
-        the entry's own time is now. Raises InvalidField for a use that lies ahead, and then records none.
+        the entry's own time is now. What it asserts must not contradict the policy: an agreement that is known is the
+        reader's, with its purpose and provision. One that is not known any more is taken: uses come late.
+
+        Raises InvalidField for a use that lies ahead or contradicts the policy, and then records none.
         """
-        now = self._clock.now()
+        now, policy = self._clock.now(), self._policy()
+        for use in uses:
+            _require_ground(use, policy.agreements.get(use.ground.access.agreement_id))
         if any(use.use_time > now + CLOCKS_APART for use in uses):
             raise InvalidField("uses.use_time", "must not lie in the future")
         by_id: dict[UUID, Use] = {}
@@ -91,6 +97,17 @@ class RecordingUses:
         with self._db.transaction() as tx:
             new = tx.uses.note(room.name, by_id.keys(), now)
             tx.log.record_all([_entry(room, by_id[use_id]) for use_id in by_id if use_id in new])
+
+
+def _require_ground(use: Use, agreement: Agreement | None) -> None:
+    if agreement is None:
+        return
+    if (agreement.agency_id, agreement.system_id) != (use.reader.agency_id, use.reader.system_id):
+        raise InvalidField("uses.access.agreement_id", "must be an agreement of the system that read")
+    if use.ground.purpose != agreement.purpose:
+        raise InvalidField("uses.purpose", "must be that of the agreement")
+    if use.ground.provision != agreement.provision:
+        raise InvalidField("uses.provision", "must be that of the agreement")
 
 
 def _entry(room: Caller, use: Use) -> Entry:

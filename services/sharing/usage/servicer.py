@@ -45,5 +45,6 @@ class UsageServicer(usage_pb2_grpc.UsageServiceServicer):
     def RecordUses(
         self, request: usage_pb2.RecordUsesRequest, context: grpc.ServicerContext
     ) -> usage_pb2.RecordUsesResponse:
-        self._recording.record_uses(caller_of(context), convert.uses_from_wire(request))
+        room = caller_of(context)
+        self._recording.record_uses(room, convert.uses_from_wire(request, room))
         return usage_pb2.RecordUsesResponse()

@@ -18,3 +18,5 @@ def upgrade() -> None:
         sa.Column("incarnation", sa.BigInteger, primary_key=True, autoincrement=False),
         sa.Column("position_from", sa.BigInteger, nullable=False),
     )
+    # of those who follow already nobody knows better than that they have had all that their marks say
+    op.execute("INSERT INTO followings SELECT follower, lane, incarnation, 0 FROM followers")

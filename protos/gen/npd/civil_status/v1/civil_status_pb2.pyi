@@ -675,7 +675,7 @@ class GetCivilStatusResponse(_message.Message):
 
     @_builtins.property
     def acts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Act]:
-        """The person's acts in this room, oldest first."""
+        """The person's acts in this room, oldest first; the death that widowed him is one of them."""
 
     def __init__(
         self,

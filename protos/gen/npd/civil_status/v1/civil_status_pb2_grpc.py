@@ -77,8 +77,8 @@ class CivilStatusServiceServicer(object):
         """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
         nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
         Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-        parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
-        FIELD_INVALID.
+        parent's PIN), IDENTITY_MISMATCH (a parent's PIN and name), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN,
+        NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID (also a parent not born before the child).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,7 +86,8 @@ class CivilStatusServiceServicer(object):
 
     def RecordMarriage(self, request, context):
         """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+        a day before the death by which one of them was widowed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +95,8 @@ class CivilStatusServiceServicer(object):
 
     def RegisterDeath(self, request, context):
         """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
-        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+        a day before the marriage in force).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +105,9 @@ class CivilStatusServiceServicer(object):
     def CorrectBirth(self, request, context):
         """Corrects what a birth registration says. If the birth year changes, the room identity gives another number. Agreement:
         REGISTER of the corrected fields. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, MASK_EMPTY,
-        MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, NOTHING_CORRECTED, FIELD_INVALID.
+        MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH (decision_date), NOTHING_CORRECTED,
+        BIRTH_ALREADY_REGISTERED, FIELD_INVALID (also a birth in a year that has no number, not after the parents', after
+        the marriage in force, or after death).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,8 +115,8 @@ class CivilStatusServiceServicer(object):
 
     def AnnulAct(self, request, context):
         """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
-        EVENT_IN_FUTURE, FIELD_INVALID.
+        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED (also
+        FOLLOWS_ANNULLED: a spouse would be widowed by an annulled death), EVENT_IN_FUTURE, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -121,7 +125,7 @@ class CivilStatusServiceServicer(object):
     def GetCivilStatus(self, request, context):
         """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
         `death_or_missing`. Recorded in the disclosure log. If the stated identity does not match, the outcome is NO_MATCH.
-        Errors: AGREEMENT_*.
+        Errors: AGREEMENT_*, OVERLOADED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,31 +41,35 @@ class CivilStatusServiceStub:
     """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
     nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
     Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-    parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
-    FIELD_INVALID.
+    parent's PIN), IDENTITY_MISMATCH (a parent's PIN and name), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN,
+    NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID (also a parent not born before the child).
     """
     RecordMarriage: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.RecordMarriageRequest, _civil_status_pb2.RecordMarriageResponse]
     """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+    a day before the death by which one of them was widowed).
     """
     RegisterDeath: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.RegisterDeathRequest, _civil_status_pb2.RegisterDeathResponse]
     """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
-    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+    a day before the marriage in force).
     """
     CorrectBirth: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.CorrectBirthRequest, _civil_status_pb2.CorrectBirthResponse]
     """Corrects what a birth registration says. If the birth year changes, the room identity gives another number. Agreement:
     REGISTER of the corrected fields. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, MASK_EMPTY,
-    MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, NOTHING_CORRECTED, FIELD_INVALID.
+    MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH (decision_date), NOTHING_CORRECTED,
+    BIRTH_ALREADY_REGISTERED, FIELD_INVALID (also a birth in a year that has no number, not after the parents', after
+    the marriage in force, or after death).
     """
     AnnulAct: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.AnnulActRequest, _civil_status_pb2.AnnulActResponse]
     """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
-    EVENT_IN_FUTURE, FIELD_INVALID.
+    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED (also
+    FOLLOWS_ANNULLED: a spouse would be widowed by an annulled death), EVENT_IN_FUTURE, FIELD_INVALID.
     """
     GetCivilStatus: _grpc.UnaryUnaryMultiCallable[_civil_status_pb2.GetCivilStatusRequest, _civil_status_pb2.GetCivilStatusResponse]
     """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
     `death_or_missing`. Recorded in the disclosure log. If the stated identity does not match, the outcome is NO_MATCH.
-    Errors: AGREEMENT_*.
+    Errors: AGREEMENT_*, OVERLOADED.
     """
 
 @_typing.type_check_only
@@ -79,31 +83,35 @@ class CivilStatusServiceAsyncStub(CivilStatusServiceStub):
     """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
     nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
     Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-    parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
-    FIELD_INVALID.
+    parent's PIN), IDENTITY_MISMATCH (a parent's PIN and name), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN,
+    NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID (also a parent not born before the child).
     """
     RecordMarriage: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.RecordMarriageRequest, _civil_status_pb2.RecordMarriageResponse]  # type: ignore[assignment]
     """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+    a day before the death by which one of them was widowed).
     """
     RegisterDeath: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.RegisterDeathRequest, _civil_status_pb2.RegisterDeathResponse]  # type: ignore[assignment]
     """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
-    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+    AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+    a day before the marriage in force).
     """
     CorrectBirth: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.CorrectBirthRequest, _civil_status_pb2.CorrectBirthResponse]  # type: ignore[assignment]
     """Corrects what a birth registration says. If the birth year changes, the room identity gives another number. Agreement:
     REGISTER of the corrected fields. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, MASK_EMPTY,
-    MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, NOTHING_CORRECTED, FIELD_INVALID.
+    MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH (decision_date), NOTHING_CORRECTED,
+    BIRTH_ALREADY_REGISTERED, FIELD_INVALID (also a birth in a year that has no number, not after the parents', after
+    the marriage in force, or after death).
     """
     AnnulAct: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.AnnulActRequest, _civil_status_pb2.AnnulActResponse]  # type: ignore[assignment]
     """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
-    EVENT_IN_FUTURE, FIELD_INVALID.
+    stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED (also
+    FOLLOWS_ANNULLED: a spouse would be widowed by an annulled death), EVENT_IN_FUTURE, FIELD_INVALID.
     """
     GetCivilStatus: _aio.UnaryUnaryMultiCallable[_civil_status_pb2.GetCivilStatusRequest, _civil_status_pb2.GetCivilStatusResponse]  # type: ignore[assignment]
     """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
     `death_or_missing`. Recorded in the disclosure log. If the stated identity does not match, the outcome is NO_MATCH.
-    Errors: AGREEMENT_*.
+    Errors: AGREEMENT_*, OVERLOADED.
     """
 
 class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -120,8 +128,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         """Registers a birth. The number is reserved at the room identity before, and confirmed after; while that room is away
         nothing is registered. Agreement: REGISTER of `full_name`, `birth_date`, `sex` and `birth_registration_place`.
         Errors: AGREEMENT_*, PEER_UNAVAILABLE (retry with the same request id), BIRTH_ALREADY_REGISTERED, PERSON_UNKNOWN (a
-        parent's PIN), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE,
-        FIELD_INVALID.
+        parent's PIN), IDENTITY_MISMATCH (a parent's PIN and name), SAME_PERSON (as mother and father), PLACE_CODE_UNKNOWN,
+        NUMBER_SPACE_EXHAUSTED, EVENT_IN_FUTURE, FIELD_INVALID (also a parent not born before the child).
         """
 
     @_abc_1.abstractmethod
@@ -131,7 +139,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_civil_status_pb2.RecordMarriageResponse, _abc.Awaitable[_civil_status_pb2.RecordMarriageResponse]]:
         """Records a marriage. Agreement: REGISTER of `marital_status` and `spouses`. Errors: AGREEMENT_*, PERSON_UNKNOWN,
-        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        IDENTITY_MISMATCH, PERSON_DECEASED, PERSON_MARRIED, SAME_PERSON, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+        a day before the death by which one of them was widowed).
         """
 
     @_abc_1.abstractmethod
@@ -141,7 +150,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_civil_status_pb2.RegisterDeathResponse, _abc.Awaitable[_civil_status_pb2.RegisterDeathResponse]]:
         """Registers a death. A spouse is widowed by the same act. Agreement: REGISTER of `death_or_missing`. Errors:
-        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID.
+        AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH, FIELD_INVALID (also
+        a day before the marriage in force).
         """
 
     @_abc_1.abstractmethod
@@ -152,7 +162,9 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_civil_status_pb2.CorrectBirthResponse, _abc.Awaitable[_civil_status_pb2.CorrectBirthResponse]]:
         """Corrects what a birth registration says. If the birth year changes, the room identity gives another number. Agreement:
         REGISTER of the corrected fields. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, MASK_EMPTY,
-        MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, NOTHING_CORRECTED, FIELD_INVALID.
+        MASK_UNKNOWN_PATH, EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH (decision_date), NOTHING_CORRECTED,
+        BIRTH_ALREADY_REGISTERED, FIELD_INVALID (also a birth in a year that has no number, not after the parents', after
+        the marriage in force, or after death).
         """
 
     @_abc_1.abstractmethod
@@ -162,8 +174,8 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_civil_status_pb2.AnnulActResponse, _abc.Awaitable[_civil_status_pb2.AnnulActResponse]]:
         """Annuls a marriage or a death that was registered in error: what it changed returns to what it was, unless a later act
-        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED,
-        EVENT_IN_FUTURE, FIELD_INVALID.
+        stands on it. Agreement: as for the act annulled. Errors: AGREEMENT_*, ACT_UNKNOWN, STATE_NOT_ALLOWED (also
+        FOLLOWS_ANNULLED: a spouse would be widowed by an annulled death), EVENT_IN_FUTURE, FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -174,7 +186,7 @@ class CivilStatusServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_civil_status_pb2.GetCivilStatusResponse, _abc.Awaitable[_civil_status_pb2.GetCivilStatusResponse]]:
         """Shows an officer a person's civil status. The agreement grants LOOKUP of `marital_status`, `spouses` and
         `death_or_missing`. Recorded in the disclosure log. If the stated identity does not match, the outcome is NO_MATCH.
-        Errors: AGREEMENT_*.
+        Errors: AGREEMENT_*, OVERLOADED.
         """
 
 def add_CivilStatusServiceServicer_to_server(servicer: CivilStatusServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -84,8 +84,8 @@ class ResidenceServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def NameHead(self, request, context):
-        """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
-        to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+        """Names the head of a household, one of its members. The members' relations to the former head are held no more;
+        those to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
         HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,8 +48,8 @@ class ResidenceServiceStub:
     one is named. Errors: AGREEMENT_*, RESIDENCE_UNKNOWN, STATE_NOT_ALLOWED, EVENT_IN_FUTURE, FIELD_INVALID.
     """
     NameHead: _grpc.UnaryUnaryMultiCallable[_residence_pb2.NameHeadRequest, _residence_pb2.NameHeadResponse]
-    """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
-    to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+    """Names the head of a household, one of its members. The members' relations to the former head are held no more;
+    those to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
     HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
     """
     GetResidence: _grpc.UnaryUnaryMultiCallable[_residence_pb2.GetResidenceRequest, _residence_pb2.GetResidenceResponse]
@@ -78,8 +78,8 @@ class ResidenceServiceAsyncStub(ResidenceServiceStub):
     one is named. Errors: AGREEMENT_*, RESIDENCE_UNKNOWN, STATE_NOT_ALLOWED, EVENT_IN_FUTURE, FIELD_INVALID.
     """
     NameHead: _aio.UnaryUnaryMultiCallable[_residence_pb2.NameHeadRequest, _residence_pb2.NameHeadResponse]  # type: ignore[assignment]
-    """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
-    to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+    """Names the head of a household, one of its members. The members' relations to the former head are held no more;
+    those to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
     HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
     """
     GetResidence: _aio.UnaryUnaryMultiCallable[_residence_pb2.GetResidenceRequest, _residence_pb2.GetResidenceResponse]  # type: ignore[assignment]
@@ -123,8 +123,8 @@ class ResidenceServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _residence_pb2.NameHeadRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_residence_pb2.NameHeadResponse, _abc.Awaitable[_residence_pb2.NameHeadResponse]]:
-        """Names the head of a household, one of its members. The members' relations to the former head are held no more; those
-        to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
+        """Names the head of a household, one of its members. The members' relations to the former head are held no more;
+        those to the new one nobody has stated yet. The agreement grants REGISTER of `household`. Errors: AGREEMENT_*,
         HOUSEHOLD_UNKNOWN, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_NOT_IN_HOUSEHOLD, STATE_NOT_ALLOWED.
         """
 

@@ -77,7 +77,9 @@ class ChangeServiceServicer(object):
 
     def Acknowledge(self, request, context):
         """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
-        the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+        the changes and the operator see it. Marks only move forward; a repeat changes nothing. A mark says nothing of the
+        changes before the place from which the caller was served (the furthest back that it ever pulled or watched from; who
+        never did, where its first mark stands). Errors: as PullChanges.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

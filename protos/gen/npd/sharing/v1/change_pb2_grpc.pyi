@@ -47,7 +47,9 @@ class ChangeServiceStub:
     """
     Acknowledge: _grpc.UnaryUnaryMultiCallable[_change_pb2.AcknowledgeRequest, _change_pb2.AcknowledgeResponse]
     """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
-    the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+    the changes and the operator see it. Marks only move forward; a repeat changes nothing. A mark says nothing of the
+    changes before the place from which the caller was served (the furthest back that it ever pulled or watched from; who
+    never did, where its first mark stands). Errors: as PullChanges.
     """
 
 @_typing.type_check_only
@@ -67,7 +69,9 @@ class ChangeServiceAsyncStub(ChangeServiceStub):
     """
     Acknowledge: _aio.UnaryUnaryMultiCallable[_change_pb2.AcknowledgeRequest, _change_pb2.AcknowledgeResponse]  # type: ignore[assignment]
     """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
-    the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+    the changes and the operator see it. Marks only move forward; a repeat changes nothing. A mark says nothing of the
+    changes before the place from which the caller was served (the furthest back that it ever pulled or watched from; who
+    never did, where its first mark stands). Errors: as PullChanges.
     """
 
 class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -102,7 +106,9 @@ class ChangeServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_change_pb2.AcknowledgeResponse, _abc.Awaitable[_change_pb2.AcknowledgeResponse]]:
         """Says how far the caller has received and applied the changes, and which it could not apply. Both sides, the sources of
-        the changes and the operator see it. Marks only move forward; a repeat changes nothing. Errors: as PullChanges.
+        the changes and the operator see it. Marks only move forward; a repeat changes nothing. A mark says nothing of the
+        changes before the place from which the caller was served (the furthest back that it ever pulled or watched from; who
+        never did, where its first mark stands). Errors: as PullChanges.
         """
 
 def add_ChangeServiceServicer_to_server(servicer: ChangeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -35,7 +35,7 @@ class ContributeRequest(_message.Message):
     ACCESS_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """Required. UUID chosen by the caller; a repeat with it returns the first answer."""
+    """Required. UUID chosen by the caller; an agency's repeat with it returns the first answer."""
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
         """Required of agencies, an agreement with mode CONTRIBUTE. A room leaves it out: its right is the authority rule."""

@@ -48,8 +48,9 @@ class ContributionServiceServicer(object):
 
     def Contribute(self, request, context):
         """Contributes up to 1,000 items. Items are independent of each other: each has its own result, and one bad item changes
-        nothing and fails none of its neighbours. When the call returns, what it reports is durable. Repeating the call with
-        the same request id returns the first answer; repeating an item under its event id is a DUPLICATE.
+        nothing and fails none of its neighbours. When the call returns, what it reports is durable. Repeating an item under
+        its event id is a DUPLICATE. An agency that repeats the call with the same request id gets the first answer; of a
+        room's calls none is kept, so each item taken by the first call is a DUPLICATE in the repeat.
         Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER, REQUEST_ID_REUSED, FIELD_REQUIRED, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -152,20 +152,20 @@ class Use(_message.Message):
     subject_id: _builtins.str
     """Required. Internal subject id (UUID) of the person whose data was read."""
     method: _builtins.str
-    """Required. Full name of the room's method."""
+    """Required. Full name of the method, one of the room that tells: "/npd.<room>.v1.<Service>/<Method>"."""
     outcome: _evidence_pb2.Outcome.ValueType
     """Required. DISCLOSED or NO_MATCH."""
     purpose: _builtins.str
-    """Required. Purpose of the agreement."""
+    """Required. Purpose of the agreement, as registered."""
     provision: _builtins.str
-    """Required. Provision of the agreement."""
+    """Required. Provision of the agreement, as registered."""
     @_builtins.property
     def access(self) -> _access_pb2.AccessContext:
-        """Required. The ground, with its origin: who read."""
+        """Required. The ground, with its origin: who read, a system of an agency in this environment; the agreement is its own."""
 
     @_builtins.property
     def paths(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Required. Names of the fields read."""
+        """Required. The fields read, top-level paths of Person."""
 
     @_builtins.property
     def use_time(self) -> _timestamp_pb2.Timestamp:

@@ -62,7 +62,8 @@ class UsageServiceServicer(object):
     def RecordUses(self, request, context):
         """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
         rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
-        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same, and so is one whose
+        agreement is not known any more.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

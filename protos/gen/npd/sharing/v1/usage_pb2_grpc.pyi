@@ -40,7 +40,8 @@ class UsageServiceStub:
     RecordUses: _grpc.UnaryUnaryMultiCallable[_usage_pb2.RecordUsesRequest, _usage_pb2.RecordUsesResponse]
     """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
     rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
-    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same, and so is one whose
+    agreement is not known any more.
     """
 
 @_typing.type_check_only
@@ -55,7 +56,8 @@ class UsageServiceAsyncStub(UsageServiceStub):
     RecordUses: _aio.UnaryUnaryMultiCallable[_usage_pb2.RecordUsesRequest, _usage_pb2.RecordUsesResponse]  # type: ignore[assignment]
     """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
     rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
-    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+    FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same, and so is one whose
+    agreement is not known any more.
     """
 
 class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -79,7 +81,8 @@ class UsageServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_usage_pb2.RecordUsesResponse, _abc.Awaitable[_usage_pb2.RecordUsesResponse]]:
         """Takes in what officers read in a source room, so that it stands in the disclosure log and the citizen sees it. For
         rooms. Uses are independent of each other and told apart by their id: a repeat is recorded once. Errors:
-        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same.
+        FIELD_INVALID for the whole call; a use whose subject is not known yet is recorded all the same, and so is one whose
+        agreement is not known any more.
         """
 
 def add_UsageServiceServicer_to_server(servicer: UsageServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

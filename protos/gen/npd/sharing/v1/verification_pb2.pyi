@@ -33,11 +33,11 @@ class _VerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Verdict.Value
     VERDICT_UNSPECIFIED: _Verdict.ValueType  # 0
     """Never sent."""
     VERDICT_CONFIRMED: _Verdict.ValueType  # 1
-    """The record says the same."""
+    """The record says the same of all that is claimed."""
     VERDICT_CONTRADICTED: _Verdict.ValueType  # 2
-    """The record says otherwise."""
+    """The record says otherwise of some part of it."""
     VERDICT_UNKNOWN: _Verdict.ValueType  # 3
-    """The record does not say, or not precisely enough."""
+    """The record does not say of some part, or not precisely enough, or the claim sets nothing."""
     VERDICT_NOT_GRANTED: _Verdict.ValueType  # 4
     """The agreement does not grant VERIFY of the field."""
     VERDICT_DISPUTED: _Verdict.ValueType  # 5
@@ -49,11 +49,11 @@ class Verdict(_Verdict, metaclass=_VerdictEnumTypeWrapper):
 VERDICT_UNSPECIFIED: Verdict.ValueType  # 0
 """Never sent."""
 VERDICT_CONFIRMED: Verdict.ValueType  # 1
-"""The record says the same."""
+"""The record says the same of all that is claimed."""
 VERDICT_CONTRADICTED: Verdict.ValueType  # 2
-"""The record says otherwise."""
+"""The record says otherwise of some part of it."""
 VERDICT_UNKNOWN: Verdict.ValueType  # 3
-"""The record does not say, or not precisely enough."""
+"""The record does not say of some part, or not precisely enough, or the claim sets nothing."""
 VERDICT_NOT_GRANTED: Verdict.ValueType  # 4
 """The agreement does not grant VERIFY of the field."""
 VERDICT_DISPUTED: Verdict.ValueType  # 5
@@ -119,7 +119,7 @@ class VerifyCitizenRequest(_message.Message):
 
     @_builtins.property
     def claimed(self) -> _person_pb2.Person:
-        """The claimed values."""
+        """The claimed values: 64 KiB and 100 items of a field at most."""
 
     @_builtins.property
     def claimed_mask(self) -> _field_mask_pb2.FieldMask:
@@ -127,7 +127,7 @@ class VerifyCitizenRequest(_message.Message):
 
     @_builtins.property
     def predicates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Predicate]:
-        """Further claims, 20 at most."""
+        """Further claims, 3 of one kind at most."""
 
     def __init__(
         self,

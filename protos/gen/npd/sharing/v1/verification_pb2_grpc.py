@@ -27,6 +27,13 @@ if _version_not_supported:
 
 class VerificationServiceStub(object):
     """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
     """
 
     def __init__(self, channel):
@@ -44,13 +51,21 @@ class VerificationServiceStub(object):
 
 class VerificationServiceServicer(object):
     """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
     """
 
     def VerifyCitizen(self, request, context):
         """Says of each claim about the citizen whose PIN, full name and birth date the caller states whether the record bears it
         out. The same identity match as GetCitizen comes first; without it the answer is NO_MATCH. Recorded in the disclosure
-        log. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER, PIN_CLOSED_TODAY, FIELD_INVALID,
-        MASK_UNKNOWN_PATH, SANDBOX_PIN.
+        log. After 20 CONTRADICTED verdicts on a PIN in a day, verification of it is closed to the system until the next day:
+        PIN_CLOSED_TODAY, whatever is claimed. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER,
+        PIN_CLOSED_TODAY, FIELD_INVALID, MASK_UNKNOWN_PATH, SANDBOX_PIN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -74,6 +89,13 @@ def add_VerificationServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class VerificationService(object):
     """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
     """
 
     @staticmethod

@@ -27,7 +27,15 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class VerificationServiceStub:
-    """Verifies claims."""
+    """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -36,24 +44,42 @@ class VerificationServiceStub:
     VerifyCitizen: _grpc.UnaryUnaryMultiCallable[_verification_pb2.VerifyCitizenRequest, _verification_pb2.VerifyCitizenResponse]
     """Says of each claim about the citizen whose PIN, full name and birth date the caller states whether the record bears it
     out. The same identity match as GetCitizen comes first; without it the answer is NO_MATCH. Recorded in the disclosure
-    log. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER, PIN_CLOSED_TODAY, FIELD_INVALID,
-    MASK_UNKNOWN_PATH, SANDBOX_PIN.
+    log. After 20 CONTRADICTED verdicts on a PIN in a day, verification of it is closed to the system until the next day:
+    PIN_CLOSED_TODAY, whatever is claimed. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER,
+    PIN_CLOSED_TODAY, FIELD_INVALID, MASK_UNKNOWN_PATH, SANDBOX_PIN.
     """
 
 @_typing.type_check_only
 class VerificationServiceAsyncStub(VerificationServiceStub):
-    """Verifies claims."""
+    """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     VerifyCitizen: _aio.UnaryUnaryMultiCallable[_verification_pb2.VerifyCitizenRequest, _verification_pb2.VerifyCitizenResponse]  # type: ignore[assignment]
     """Says of each claim about the citizen whose PIN, full name and birth date the caller states whether the record bears it
     out. The same identity match as GetCitizen comes first; without it the answer is NO_MATCH. Recorded in the disclosure
-    log. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER, PIN_CLOSED_TODAY, FIELD_INVALID,
-    MASK_UNKNOWN_PATH, SANDBOX_PIN.
+    log. After 20 CONTRADICTED verdicts on a PIN in a day, verification of it is closed to the system until the next day:
+    PIN_CLOSED_TODAY, whatever is claimed. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER,
+    PIN_CLOSED_TODAY, FIELD_INVALID, MASK_UNKNOWN_PATH, SANDBOX_PIN.
     """
 
 class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Verifies claims."""
+    """Verifies claims.
+
+    Only what a claim sets is compared, part by part, in whatever depth; what the record lacks of it is UNKNOWN. One part
+    that is contradicted makes the claim CONTRADICTED, else one that is UNKNOWN makes it UNKNOWN, else it is CONFIRMED. So
+    a card may be claimed by its number, a child by PIN, an address without its street. Texts are compared as identities
+    are: case, white space and the place of a tone do not count, diacritics do. A date is borne out by one at least as
+    precise. Codes of different lists are not comparable: UNKNOWN. Of a list each claimed item must be one that is held;
+    an item with a key (item_key) is compared with the one held under that key.
+    """
 
     @_abc_1.abstractmethod
     def VerifyCitizen(
@@ -63,8 +89,9 @@ class VerificationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_verification_pb2.VerifyCitizenResponse, _abc.Awaitable[_verification_pb2.VerifyCitizenResponse]]:
         """Says of each claim about the citizen whose PIN, full name and birth date the caller states whether the record bears it
         out. The same identity match as GetCitizen comes first; without it the answer is NO_MATCH. Recorded in the disclosure
-        log. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER, PIN_CLOSED_TODAY, FIELD_INVALID,
-        MASK_UNKNOWN_PATH, SANDBOX_PIN.
+        log. After 20 CONTRADICTED verdicts on a PIN in a day, verification of it is closed to the system until the next day:
+        PIN_CLOSED_TODAY, whatever is claimed. Errors: AGREEMENT_*, MODE_NOT_GRANTED, OFFICER_NOT_ON_ROSTER,
+        PIN_CLOSED_TODAY, FIELD_INVALID, MASK_UNKNOWN_PATH, SANDBOX_PIN.
         """
 
 def add_VerificationServiceServicer_to_server(servicer: VerificationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
