@@ -23,6 +23,7 @@ from npd.common.v1.person_pb2 import CodedValue, MaritalStatus, Person, PersonNa
 from npd.common.v1.place_pb2 import AdminPlace
 from npd.identity.v1 import number_pb2, number_pb2_grpc
 from npd.sharing.v1.contribution_pb2 import ContributionItem
+from npd.sharing.v1.usage_pb2 import Use
 from npd_pki.identity import Kind
 from services.civil_status import convert
 from services.civil_status.app import ROOM
@@ -196,9 +197,10 @@ class Scene:
         query = "SELECT payload FROM outbox WHERE kind = 'contribution' AND correlation_id = :id ORDER BY outbox_id"
         return [ContributionItem.FromString(raw) for (raw,) in self.rows(query, id=str(correlation_id))]
 
-    def uses(self) -> list[tuple[Any, ...]]:
-        """The uses that wait to be told to sharing."""
-        return self.rows("SELECT subject_id FROM outbox WHERE kind = 'use' ORDER BY outbox_id")
+    def uses(self) -> list[str]:
+        """Of whom the uses are that wait to be told to sharing."""
+        rows = self.rows("SELECT payload FROM outbox WHERE kind = 'use' ORDER BY outbox_id")
+        return [Use.FromString(raw).subject_id for (raw,) in rows]
 
     def links(self, correlation_id: str | UUID) -> list[tuple[Any, ...]]:
         """The links of a chain here: act, actor."""

@@ -264,7 +264,7 @@ def test_read_is_recorded_and_told_before_it_is_answered(scene: Scene) -> None:
     assert [(entry.outcome, list(entry.paths), entry.method) for entry in entries] == [
         (Outcome.OUTCOME_DISCLOSED, READ, f"{SERVICE}/GetCivilStatus")
     ]
-    assert scene.uses()[uses:] == [(one.subject_id,)]
+    assert scene.uses()[uses:] == [str(one.subject_id)]
 
 
 def test_mismatch_is_an_answer_recorded_and_no_use(scene: Scene) -> None:

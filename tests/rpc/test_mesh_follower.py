@@ -29,7 +29,7 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 ANNA, BINH = UUID(int=1), UUID(int=2)
 NO_LOG = cast(Log, None)  # reactions of these tests record nothing
 
-Acknowledged = tuple[Cursor, list[tuple[UUID, str]], list[UUID]]
+Acknowledged = tuple[Cursor | None, list[tuple[UUID, str]], list[UUID]]
 
 
 class ScriptedFeed(Feed):
@@ -51,7 +51,9 @@ class ScriptedFeed(Feed):
             yield page
         self._stopping.set()
 
-    def acknowledge(self, applied: Cursor, rejected: Sequence[tuple[UUID, str]], recovered: Sequence[UUID]) -> None:
+    def acknowledge(
+        self, applied: Cursor | None, rejected: Sequence[tuple[UUID, str]], recovered: Sequence[UUID]
+    ) -> None:
         if self.is_away:
             raise PeerUnavailable("sharing")
         self.acknowledged.append((applied, list(rejected), list(recovered)))
@@ -308,14 +310,12 @@ def test_a_change_set_aside_that_a_restored_feed_tells_again_is_kept_once(room: 
 def test_what_another_replica_set_aside_and_did_not_say_is_said(room: Room) -> None:
     refused = change(1)
     room.faults[1] = InvalidField("pin", "is wrong")
+    dying = ScriptedFeed(Stopping(), page(refused))
+    dying.is_away = True
     with pytest.raises(PeerUnavailable):
-        dying = ScriptedFeed(Stopping(), page(refused))
-        dying.is_away = True
         Follower(room.database, dying, room.react).run(Stopping())
-    stopping = Stopping()
-    feed = ScriptedFeed(stopping, page(change(2, BINH)))
-    other = Follower(room.database, feed, room.react)
-    other._take(feed.pages.pop(0))  # it was following all the time
+    feed = ScriptedFeed(Stopping())
+    Follower(room.database, feed, room.react)._take(page(change(2, BINH)))  # it was following all the time
     assert feed.acknowledged == [(Cursor(7, 2), [(refused.change_id, "FIELD_INVALID")], [])]
 
 
@@ -339,7 +339,7 @@ def test_a_refused_acknowledgement_at_the_start_stops_nobody(room: Room) -> None
     room.follow(page(change(1)))
 
     class Outdated(ScriptedFeed):
-        def acknowledge(self, applied: Cursor, rejected: object, recovered: object) -> None:
+        def acknowledge(self, applied: Cursor | None, rejected: object, recovered: object) -> None:
             if not self.watched:
                 raise PeerRefused(Refusal(grpc.StatusCode.OUT_OF_RANGE, reason="CURSOR_OUTDATED"))
             super().acknowledge(applied, [], [])

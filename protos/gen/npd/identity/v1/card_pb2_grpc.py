@@ -76,7 +76,8 @@ class CardServiceServicer(object):
 
     def IssueCard(self, request, context):
         """Issues the card that was requested; a card that the person has is cancelled by it. Errors: as RequestCard,
-        CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH.
+        CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH,
+        FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned which document numbers are in use).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,7 +39,8 @@ class CardServiceStub:
     """
     IssueCard: _grpc.UnaryUnaryMultiCallable[_card_pb2.IssueCardRequest, _card_pb2.IssueCardResponse]
     """Issues the card that was requested; a card that the person has is cancelled by it. Errors: as RequestCard,
-    CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH.
+    CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH,
+    FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned which document numbers are in use).
     """
     CancelCard: _grpc.UnaryUnaryMultiCallable[_card_pb2.CancelCardRequest, _card_pb2.CancelCardResponse]
     """Cancels a card in force. Errors: AGREEMENT_*, CARD_UNKNOWN, STATE_NOT_ALLOWED."""
@@ -63,7 +64,8 @@ class CardServiceAsyncStub(CardServiceStub):
     """
     IssueCard: _aio.UnaryUnaryMultiCallable[_card_pb2.IssueCardRequest, _card_pb2.IssueCardResponse]  # type: ignore[assignment]
     """Issues the card that was requested; a card that the person has is cancelled by it. Errors: as RequestCard,
-    CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH.
+    CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH,
+    FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned which document numbers are in use).
     """
     CancelCard: _aio.UnaryUnaryMultiCallable[_card_pb2.CancelCardRequest, _card_pb2.CancelCardResponse]  # type: ignore[assignment]
     """Cancels a card in force. Errors: AGREEMENT_*, CARD_UNKNOWN, STATE_NOT_ALLOWED."""
@@ -96,7 +98,8 @@ class CardServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_card_pb2.IssueCardResponse, _abc.Awaitable[_card_pb2.IssueCardResponse]]:
         """Issues the card that was requested; a card that the person has is cancelled by it. Errors: as RequestCard,
-        CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH.
+        CARD_UNKNOWN, STATE_NOT_ALLOWED, ALREADY_REGISTERED (the document number), EVENT_IN_FUTURE, EVENT_BEFORE_BIRTH,
+        FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned which document numbers are in use).
         """
 
     @_abc_1.abstractmethod

@@ -64,7 +64,8 @@ class NumberServiceServicer(object):
     def ReservePin(self, request, context):
         """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
         confirmed before `expire_time` the number returns to the free space. For rooms that register births.
-        Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID.
+        Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
+        which numbers are given).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +90,8 @@ class NumberServiceServicer(object):
     def SucceedPin(self, request, context):
         """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
         REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
-        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
+        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED,
+        PEER_UNAVAILABLE (as ReservePin).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,7 +38,8 @@ class NumberServiceStub:
     ReservePin: _grpc.UnaryUnaryMultiCallable[_number_pb2.ReservePinRequest, _number_pb2.ReservePinResponse]
     """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
     confirmed before `expire_time` the number returns to the free space. For rooms that register births.
-    Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID.
+    Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
+    which numbers are given).
     """
     ConfirmPin: _grpc.UnaryUnaryMultiCallable[_number_pb2.ConfirmPinRequest, _number_pb2.ConfirmPinResponse]
     """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
@@ -51,7 +52,8 @@ class NumberServiceStub:
     SucceedPin: _grpc.UnaryUnaryMultiCallable[_number_pb2.SucceedPinRequest, _number_pb2.SucceedPinResponse]
     """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
     REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
-    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
+    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED,
+    PEER_UNAVAILABLE (as ReservePin).
     """
 
 @_typing.type_check_only
@@ -62,7 +64,8 @@ class NumberServiceAsyncStub(NumberServiceStub):
     ReservePin: _aio.UnaryUnaryMultiCallable[_number_pb2.ReservePinRequest, _number_pb2.ReservePinResponse]  # type: ignore[assignment]
     """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
     confirmed before `expire_time` the number returns to the free space. For rooms that register births.
-    Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID.
+    Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
+    which numbers are given).
     """
     ConfirmPin: _aio.UnaryUnaryMultiCallable[_number_pb2.ConfirmPinRequest, _number_pb2.ConfirmPinResponse]  # type: ignore[assignment]
     """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
@@ -75,7 +78,8 @@ class NumberServiceAsyncStub(NumberServiceStub):
     SucceedPin: _aio.UnaryUnaryMultiCallable[_number_pb2.SucceedPinRequest, _number_pb2.SucceedPinResponse]  # type: ignore[assignment]
     """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
     REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
-    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
+    STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED,
+    PEER_UNAVAILABLE (as ReservePin).
     """
 
 class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -89,7 +93,8 @@ class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_number_pb2.ReservePinResponse, _abc.Awaitable[_number_pb2.ReservePinResponse]]:
         """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
         confirmed before `expire_time` the number returns to the free space. For rooms that register births.
-        Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID.
+        Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
+        which numbers are given).
         """
 
     @_abc_1.abstractmethod
@@ -120,7 +125,8 @@ class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_number_pb2.SucceedPinResponse, _abc.Awaitable[_number_pb2.SucceedPinResponse]]:
         """Cancels a person's number on a ground of the law and gives another. The old one still resolves. The agreement grants
         REGISTER of `pin`. Errors: AGREEMENT_*, PERSON_UNKNOWN, IDENTITY_MISMATCH, PERSON_DECEASED, NUMBER_UNKNOWN,
-        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED.
+        STATE_NOT_ALLOWED (it was succeeded already), PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED,
+        PEER_UNAVAILABLE (as ReservePin).
         """
 
 def add_NumberServiceServicer_to_server(servicer: NumberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
