@@ -309,8 +309,11 @@ def test_new_number_and_an_act_about_a_sibling_are_told_one_after_the_other(scen
 
 
 def _wait_for_waiting(scene: Scene, count: int) -> None:
-    """Wait until so many transactions of the room wait for a lock."""
-    query = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    """Wait until so many acts wait for a lock: of a person, or of the log that the test holds."""
+    query = """
+        SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()
+        AND (query ILIKE 'INSERT INTO log_pending%' OR query LIKE '%FROM people%FOR UPDATE%')
+    """
     wait_until(lambda: len(scene.rows(query)) >= count)
 
 

@@ -29,7 +29,11 @@ from npd.sharing.v1.verification_pb2 import (
 from npd_client import Client, merkle
 from npd_client.errors import Refusal
 from npd_pki.identity import Kind
+from services.mesh.core.caller import Caller, CallerKind
+from services.mesh.core.db import DirectConnection
+from services.sharing.record.identification import PinClosedToday
 from services.sharing.verification import operations
+from services.sharing.verification.convert import verification_from_wire
 from services.sharing.verification.domain import Verdict, judge_field
 from tests.mesh_fixture import Desk, Stage, today
 from tests.rpc.test_sharing_callers import (
@@ -306,6 +310,23 @@ def test_guesses_at_once_are_no_more_than_guesses_in_turn(scene: Scene) -> None:
     assert sum(not isinstance(answer, Refusal) for answer in answers) == 20
     assert {answer.reason for answer in answers if isinstance(answer, Refusal)} == {"PIN_CLOSED_TODAY"}
     assert sum(entry.outcome == DISCLOSED for entry in entries) == 20
+    assert contradictions(scene, system) == [(0, 20)]
+
+
+def test_guesses_in_one_batch_are_counted_in_turn(scene: Scene) -> None:
+    system = scene.system("bank/batch", {VERIFY: ["marital_status"]})
+    house, person = scene.sharing.house, scene.citizen(marital_status=MARRIED.marital_status)
+    caller = Caller(system.identity, CallerKind.AGENCY, system.name, *system.name.split("/"))
+    asked = verification_from_wire(
+        asks(system, person, SINGLE, "marital_status"), caller, "/x", scene.clock.now(), sandbox=True
+    )
+    store = DirectConnection(house.engine)
+    verifying = operations.Verifying(store, lambda: house.keeper.current, house.sealer, scene.clock)
+    with scene.recording() as entries:
+        answers = verifying.verify_citizens([asked] * 25)
+    store.close()
+    assert [isinstance(answer, PinClosedToday) for answer in answers] == [False] * 20 + [True] * 5
+    assert len(entries) == 20, "what is refused is recorded by who refuses"
     assert contradictions(scene, system) == [(0, 20)]
 
 
