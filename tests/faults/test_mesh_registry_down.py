@@ -121,7 +121,7 @@ def test_a_room_serves_on_and_starts_from_its_snapshot_while_the_registry_is_awa
         wait_until(mesh.is_answered)
 
 
-def test_agencies_are_refused_when_the_policy_grows_too_old_and_rooms_are_not(directory: Path) -> None:
+def test_agencies_and_rooms_are_refused_when_the_policy_grows_too_old(directory: Path) -> None:
     with up(directory, NPD_REVOCATIONS_MAX_AGE="PT6S") as mesh:
         with mesh.without_registry():
             mesh.look_up()
@@ -133,8 +133,11 @@ def test_agencies_are_refused_when_the_policy_grows_too_old_and_rooms_are_not(di
             told = mesh.readiness()
             assert not told["ready"]
             assert told["not_ready"]["policy"].endswith("over the limit of 6 s")
-            contribute_as_a_room(mesh.local)
+            with pytest.raises(Refusal) as refused:
+                contribute_as_a_room(mesh.local)
+            assert refused.value.reason == "POLICY_STALE"
         wait_until(mesh.is_answered, 20)
+        contribute_as_a_room(mesh.local)
         wait_until(lambda: mesh.readiness()["ready"])
 
 

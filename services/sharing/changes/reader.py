@@ -43,15 +43,15 @@ class FeedReader:
         with self._reading:
             with self._db.transaction() as tx:
                 feed = tx.changes.extent()
-                known = self._feed
+                known, is_news = self._feed, False
                 if known is not None and known.incarnation == feed.incarnation:
                     new = tx.changes.after(known.head, _PAGE) if feed.head > known.head else []
                     feed = Feed(feed.incarnation, feed.oldest, new[-1].position if new else known.head)
-                else:
-                    new, self._kept = [], ()
+                else:  # the store was restored, or is seen for the first time: streams must look at their cursors
+                    new, self._kept, is_news = [], (), True
             self._kept = (*self._kept, *new)[-_KEPT:]
             self._feed = feed
-        if new:
+        if new or is_news:
             self._news()
         return len(new)
 
