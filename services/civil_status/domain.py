@@ -47,18 +47,6 @@ class NothingCorrected(MeshError):
     kind, reason = Kind.FAILED_PRECONDITION, "NOTHING_CORRECTED"
 
 
-class ActUnknown(MeshError):
-    """No such act was registered here."""
-
-    kind, reason = Kind.NOT_FOUND, "ACT_UNKNOWN"
-
-
-class StateNotAllowed(MeshError):
-    """The act is not in a state that allows this."""
-
-    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
-
-
 class ActKind(IntEnum):
     """Kinds of acts, with the numbers of npd.civil_status.v1.ActKind."""
 

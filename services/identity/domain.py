@@ -6,7 +6,7 @@ from datetime import date, datetime
 from enum import Enum
 from uuid import UUID
 
-from services.mesh.core.errors import Kind, MeshError
+from services.mesh.core.errors import Kind, MeshError, StateNotAllowed
 from services.mesh.core.person.dates import PartialDate
 
 ROOM_NAME = "identity"
@@ -24,12 +24,6 @@ class NumberSpaceExhausted(MeshError):
     kind, reason = Kind.RESOURCE_EXHAUSTED, "NUMBER_SPACE_EXHAUSTED"
 
 
-class StateNotAllowed(MeshError):
-    """The number or card is not in a state that allows this."""
-
-    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
-
-
 class CardUnknown(MeshError):
     """No such card."""
 
@@ -40,12 +34,6 @@ class CardAlreadyRequested(MeshError):
     """The person has requested a card already."""
 
     kind, reason = Kind.ALREADY_EXISTS, "CARD_ALREADY_REQUESTED"
-
-
-class AlreadyRegistered(MeshError):
-    """The document number was used before."""
-
-    kind, reason = Kind.ALREADY_EXISTS, "ALREADY_REGISTERED"
 
 
 class NumberState(Enum):

@@ -11,7 +11,7 @@ from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import CLOCKS_APART, Validity
 from services.mesh.core.contacts import Backlog, Lag
-from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError
+from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MaskUnknownPath, MeshError, StateNotAllowed
 from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 from services.mesh.core.rights import (
     FieldDefinition,
@@ -31,18 +31,6 @@ class AgencyUnknown(MeshError):
     """No such agency is registered."""
 
     kind, reason = Kind.NOT_FOUND, "AGENCY_UNKNOWN"
-
-
-class AlreadyRegistered(MeshError):
-    """It is registered already."""
-
-    kind, reason = Kind.ALREADY_EXISTS, "ALREADY_REGISTERED"
-
-
-class StateNotAllowed(MeshError):
-    """The object is not in a state that allows this."""
-
-    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
 
 
 class ProvisionUnknown(MeshError):

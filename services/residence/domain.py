@@ -8,7 +8,7 @@ from typing import TypeAlias
 from uuid import UUID, uuid4
 
 from services.mesh.core import places
-from services.mesh.core.errors import InvalidField, Kind, MeshError
+from services.mesh.core.errors import InvalidField, Kind, MeshError, StateNotAllowed
 from services.mesh.core.person import text
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import PlaceCodeUnknown, StatedIdentity
@@ -31,18 +31,6 @@ class AlreadyResident(MeshError):
     """The person resides there already, or has a temporary residence."""
 
     kind, reason = Kind.ALREADY_EXISTS, "ALREADY_RESIDENT"
-
-
-class ActUnknown(MeshError):
-    """This room has heard nothing of the person because of the act that is said to ask for his residence."""
-
-    kind, reason = Kind.NOT_FOUND, "ACT_UNKNOWN"
-
-
-class StateNotAllowed(MeshError):
-    """The object is not in a state that allows the act."""
-
-    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
 
 
 class ResidenceKind(Enum):

@@ -10,7 +10,8 @@ import pytest
 
 from npd.identity.v1 import card_pb2, number_pb2
 from services.identity import domain
-from services.identity.domain import Cancellation, Card, CardState, Document, StateNotAllowed
+from services.identity.domain import Cancellation, Card, CardState, Document
+from services.mesh.core.errors import StateNotAllowed
 from services.mesh.core.person.dates import PartialDate
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -13,7 +13,7 @@ from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, policy_pb2
 from services.mesh.core.agreements import Signature
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Validity
-from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid
+from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid, StateNotAllowed
 from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
 from services.mesh.core.rights import FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire import policy_entries
@@ -30,7 +30,6 @@ from services.registry.domain import (
     Revocation,
     RevocationReason,
     Side,
-    StateNotAllowed,
     Thresholds,
 )
 from services.registry.entries import entry_to_wire

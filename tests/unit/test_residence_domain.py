@@ -8,7 +8,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from npd.residence.v1 import residence_pb2
-from services.mesh.core.errors import InvalidField
+from services.mesh.core.errors import InvalidField, StateNotAllowed
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.stated import PlaceCodeUnknown, StatedIdentity
 from services.residence.domain import (
@@ -22,7 +22,6 @@ from services.residence.domain import (
     ResidenceInSameCommune,
     ResidenceKind,
     ResidenceState,
-    StateNotAllowed,
 )
 from services.residence.household import Joining
 

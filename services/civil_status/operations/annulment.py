@@ -7,7 +7,6 @@ from uuid import UUID
 
 from services.civil_status.domain import (
     ActKind,
-    ActUnknown,
     AnnulmentFacts,
     Before,
     Death,
@@ -15,14 +14,14 @@ from services.civil_status.domain import (
     MaritalStatus,
     RegisteredAct,
     Relative,
-    StateNotAllowed,
     require_not_before,
 )
 from services.civil_status.operations.office import DEATH_PATHS, MARRIAGE_PATHS, Filing, Office
 from services.civil_status.repository import CivilRegister
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
-from services.mesh.core.chain import Act
+from services.mesh.core.chain import Act, ActUnknown
+from services.mesh.core.errors import StateNotAllowed
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.rights import Access, Mode

@@ -5,7 +5,6 @@ from datetime import date, datetime
 from uuid import UUID, uuid4
 
 from services.identity.domain import (
-    AlreadyRegistered,
     Cancellation,
     Card,
     CardAct,
@@ -21,7 +20,7 @@ from services.mesh.core.caller import Caller
 from services.mesh.core.chain import Act, Causation
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import InvalidField
+from services.mesh.core.errors import AlreadyRegistered, InvalidField
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import PersonDeceased, PersonUnknown, StatedIdentity, require_happened

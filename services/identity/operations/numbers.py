@@ -15,7 +15,6 @@ from services.identity.domain import (
     NumberUnknown,
     Reservation,
     Resolution,
-    StateNotAllowed,
     Succession,
     SuccessionGround,
 )
@@ -28,7 +27,7 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.chain import Act, Causation
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import FieldRequired, Violation
+from services.mesh.core.errors import FieldRequired, StateNotAllowed, Violation
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.people import KnownPerson, Name
 from services.mesh.core.person.dates import PartialDate

@@ -7,10 +7,17 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, Row
 
 from services.mesh.core.caller import Caller
+from services.mesh.core.errors import Kind, MeshError
 from services.mesh.core.rights import Access
 from services.mesh.core.tables import CHAIN_LINKS
 
 LINKS_LIMIT = 1000
+
+
+class ActUnknown(MeshError):
+    """There is no such act, or it is not known here."""
+
+    kind, reason = Kind.NOT_FOUND, "ACT_UNKNOWN"
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,3 +126,15 @@ class MethodNotAllowed(MeshError):
     """Callers of this kind may not call this method, or not for this object."""
 
     kind, reason = Kind.PERMISSION_DENIED, "METHOD_NOT_ALLOWED"
+
+
+class StateNotAllowed(MeshError):
+    """The object is not in a state that allows this."""
+
+    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
+
+
+class AlreadyRegistered(MeshError):
+    """It is registered already."""
+
+    kind, reason = Kind.ALREADY_EXISTS, "ALREADY_REGISTERED"

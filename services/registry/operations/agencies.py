@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller, CallerKind
-from services.mesh.core.errors import MethodNotAllowed
+from services.mesh.core.errors import AlreadyRegistered, MethodNotAllowed
 from services.mesh.core.evidence.entry import Entry, Outcome
-from services.registry.domain import Agency, AgencyUnknown, AlreadyRegistered, Officer, Page, RosterChange
+from services.registry.domain import Agency, AgencyUnknown, Officer, Page, RosterChange
 from services.registry.repository import Store, Transaction
 
 

@@ -5,9 +5,10 @@ from dataclasses import replace
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
 from services.mesh.core.clock import Clock
+from services.mesh.core.errors import AlreadyRegistered, StateNotAllowed
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.rights import State, System, SystemUnknown
-from services.registry.domain import AgencyUnknown, AlreadyRegistered, NewSystem, Page, StateNotAllowed
+from services.registry.domain import AgencyUnknown, NewSystem, Page
 from services.registry.repository import Store
 
 

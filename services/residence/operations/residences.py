@@ -7,14 +7,13 @@ from uuid import uuid4
 
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller
-from services.mesh.core.chain import Act, Causation
+from services.mesh.core.chain import Act, ActUnknown, Causation
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
 from services.mesh.core.people import KnownPerson
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.rights import Access, Mode, Policy
 from services.residence.domain import (
-    ActUnknown,
     AlreadyResident,
     Closing,
     ClosingGround,
