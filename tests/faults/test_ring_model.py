@@ -46,9 +46,10 @@ class Lives(RuleBasedStateMachine):
 
     @rule(name=_NAMES, female=st.booleans(), years=st.integers(1, 80), mother=st.none() | st.integers(0, 99))
     def birth(self, name: str, female: bool, years: int, mother: int | None) -> None:
-        women = [human for human in self._people() if human.sex == SEX_FEMALE]
+        day = some_day(years)
+        women = [human for human in self._people() if human.sex == SEX_FEMALE and human.birth_date < day]
         chosen = women[mother % len(women)] if women and mother is not None else None
-        self._ring.birth(name, SEX_FEMALE if female else SEX_MALE, some_day(years), chosen)
+        self._ring.birth(name, SEX_FEMALE if female else SEX_MALE, day, chosen)
 
     @precondition(lambda self: self._people())
     @rule(one=st.integers(0, 99), other=st.integers(0, 99))
@@ -64,7 +65,8 @@ class Lives(RuleBasedStateMachine):
     @rule(who=st.integers(0, 99))
     def correction(self, who: int) -> None:
         human = self._human(who)
-        if not human.is_dead:
+        is_after_mother = human.mother is None or human.birth_date.year - human.mother.birth_date.year > 1
+        if not human.is_dead and is_after_mother:
             self._ring.correct(human)
 
     @precondition(lambda self: self._people())

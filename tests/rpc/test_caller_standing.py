@@ -224,7 +224,7 @@ def test_an_operator_who_is_not_on_the_list_is_refused(registry: Running, sharin
 
 @pytest.mark.parametrize(
     ("kind", "name", "caller_kind"),
-    [(Kind.OPERATOR, "minh", "operator"), (Kind.MESH, "residence", "room")],
+    [(Kind.OPERATOR, "minh", "operator"), (Kind.MESH, "issuer", "room")],
 )
 def test_a_method_is_not_for_every_kind_of_caller(sharing: Running, kind: Kind, name: str, caller_kind: str) -> None:
     stub = change_pb2_grpc.ChangeServiceStub(sharing.channel(kind, name))

@@ -14,12 +14,15 @@ import pytest
 
 import services
 from npd_pki.identity import Kind
+from services.civil_status.app import ROOM as CIVIL_STATUS
+from services.identity.app import ROOM as IDENTITY
 from services.registry.app import ROOM as REGISTRY
+from services.residence.app import ROOM as RESIDENCE
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Authority, Running, Stage
 from tests.programs import program
 
-ROOMS = (REGISTRY, SHARING)
+ROOMS = (REGISTRY, CIVIL_STATUS, IDENTITY, RESIDENCE, SHARING)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 """How every HTTP/2 client begins: the magic, then an empty SETTINGS frame (RFC 9113 3.4)."""
 _SETTINGS = 4
@@ -42,7 +45,7 @@ sys.stdin.read()
 @pytest.fixture(scope="module")
 def rooms(stage: Stage, registry: Running) -> dict[str, Running]:
     """Every room there is."""
-    return {"registry": registry, "sharing": stage.start(SHARING)}
+    return {"registry": registry} | {room.name: stage.start(room) for room in ROOMS if room is not REGISTRY}
 
 
 @pytest.fixture(params=[room.name for room in ROOMS])
