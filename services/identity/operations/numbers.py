@@ -75,6 +75,7 @@ class NumberOperations:
         self._db = database
         self._policy = policy
         self._clock = clock
+        self._knows_history = False
         self._cards = cards
         self._terms = terms
         self._random = random
@@ -94,7 +95,7 @@ class NumberOperations:
         with self._db.transaction() as tx, tx.answers.once(caller, key, Reservation) as answer:
             if answer.given:
                 return answer.given
-            tx.followed.require_caught_up()
+            self._require_history(tx)
             expire_time = now + self._terms.reservation_life
             wanted = Number("", uuid4(), NumberState.RESERVED, birth.birth_date, birth.sex, now, expire_time)
             number = self._take(tx, space, wanted)
@@ -168,7 +169,7 @@ class NumberOperations:
         with self._db.transaction() as tx, tx.answers.once(caller, key, Succession) as answer:
             if answer.given:
                 return answer.given
-            tx.followed.require_caught_up()
+            self._require_history(tx)
             (person,) = tx.people.require_alive(identity)
             now = self._clock.now()  # once the person is locked: an act that waited is later than what it waited for
             old = tx.numbers.active_of(person.subject_id)
@@ -237,6 +238,15 @@ class NumberOperations:
         while not stopping.is_set():
             if self.release_expired() < _RELEASED_AT_ONCE:
                 stopping.wait(every.total_seconds())
+
+    def _require_history(self, tx: Identity) -> None:
+        """Every number that was ever given is known. Asked once: it stays true as long as this process has its store.
+
+        Raises PeerUnavailable.
+        """
+        if not self._knows_history:
+            tx.followed.require_caught_up()
+            self._knows_history = True
 
     def _take(self, tx: Identity, space: Space, wanted: Number) -> Number:
         number = tx.numbers.take(space, wanted, self._random)

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, and_, bindparam, select, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core import failpoints
@@ -17,6 +17,19 @@ from services.mesh.core.stored import from_stored, to_stored
 from services.mesh.core.tables import ANSWERS
 
 A = TypeVar("A")
+
+# Made once: every act runs them.
+_MINE = and_(
+    ANSWERS.c.caller == bindparam("by"), ANSWERS.c.method == bindparam("of"), ANSWERS.c.request_id == bindparam("id")
+)
+_INSERT = (
+    insert(ANSWERS)
+    .values(caller=bindparam("by"), method=bindparam("of"), request_id=bindparam("id"), payload_hash=bindparam("hash"))
+    .on_conflict_do_nothing()
+    .returning(ANSWERS.c.request_id)
+)
+_SELECT = ANSWERS.select().where(_MINE)
+_KEEP = ANSWERS.update().where(_MINE).values(answer=bindparam("kept"))
 
 
 class RequestIdReused(MeshError):
@@ -78,12 +91,10 @@ class Answers:
 
         Raises RequestIdReused for another payload.
         """
-        names = {"caller": caller.identity, "method": key.method, "request_id": key.request_id.lower()}
-        row = insert(ANSWERS).values(**names, payload_hash=key.payload_hash).on_conflict_do_nothing()
-        inserted = self._connection.execute(row.returning(ANSWERS.c.request_id)).first()  # (1)
-        mine = [ANSWERS.c[name] == value for name, value in names.items()]
+        names = {"by": caller.identity, "of": key.method, "id": key.request_id.lower()}
+        inserted = self._connection.execute(_INSERT, {**names, "hash": key.payload_hash}).first()  # (1)
         if inserted is None:  # (2)
-            stored = self._connection.execute(ANSWERS.select().where(*mine)).one()
+            stored = self._connection.execute(_SELECT, names).one()
             if stored.payload_hash != key.payload_hash:
                 raise RequestIdReused()
             yield Answer(from_stored(stored.answer, shape))
@@ -91,7 +102,7 @@ class Answers:
         answer: Answer[A] = Answer(None)  # (3)
         yield answer
         kept = to_stored(answer.value, shape)
-        self._connection.execute(ANSWERS.update().where(*mine).values(answer=kept))
+        self._connection.execute(_KEEP, {**names, "kept": kept})
         failpoints.reach("answer.kept")
 
 
