@@ -250,5 +250,5 @@ def test_the_check_notices_commits_that_were_not_durable(mesh: LocalMesh, agreem
         load.wait_more()
         mesh.kill("postgres")
         load.wait_more()
-    with pytest.raises(Lost, match="answers have no entry|are not in the record"):
+    with pytest.raises(Lost, match=r"answers have no entry|are not in the record"):
         verify(mesh, load.told)
