@@ -1,5 +1,6 @@
 """A number is cancelled and another given on a ground of the law; the old one resolves to the new one for ever."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -253,6 +254,7 @@ def test_no_number_is_drawn_before_those_of_history_are_known(stage: Stage, desk
     assert scene.civil_status.numbers.ReservePin(reserving).pin, "the same request again is served"
     assert office.numbers.SucceedPin(succeeding).pin
     scene.rows("INSERT INTO store (incarnation) VALUES (2)")  # as after a restore from a backup
+    scene.clock.go_on(timedelta(seconds=2))
     scene.send_away(scene.civil_status.numbers.ReservePin, scene.reservation())
     scene.catch_up()
     assert scene.reserve().pin

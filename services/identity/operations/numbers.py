@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from uuid import UUID, uuid4
 
@@ -38,6 +38,7 @@ from services.mesh.core.telling import Told, contributions, use
 _PATHS = ("pin",)
 _OBJECT = "number"  # never the number itself
 _RELEASED_AT_ONCE = 1000
+_HISTORY_ASKED_EVERY = timedelta(seconds=1)
 _SUCCEED = "identity.succeed_pin"
 _NO_NUMBER = "NO_NUMBER_POSSIBLE"
 
@@ -75,7 +76,7 @@ class NumberOperations:
         self._db = database
         self._policy = policy
         self._clock = clock
-        self._knows_history = False
+        self._history_known_time = datetime.min.replace(tzinfo=UTC)
         self._cards = cards
         self._terms = terms
         self._random = random
@@ -240,13 +241,14 @@ class NumberOperations:
                 stopping.wait(every.total_seconds())
 
     def _require_history(self, tx: Identity) -> None:
-        """Every number that was ever given is known. Asked once: it stays true as long as this process has its store.
+        """Every number that was ever given is known. Raises PeerUnavailable.
 
-        Raises PeerUnavailable.
+        Asked once a second: what becomes true stays so, unless the store is restored, which takes longer.
         """
-        if not self._knows_history:
+        now = self._clock.now()
+        if now - self._history_known_time > _HISTORY_ASKED_EVERY:
             tx.followed.require_caught_up()
-            self._knows_history = True
+            self._history_known_time = now
 
     def _take(self, tx: Identity, space: Space, wanted: Number) -> Number:
         number = tx.numbers.take(space, wanted, self._random)
