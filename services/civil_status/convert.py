@@ -32,7 +32,7 @@ from services.mesh.core.people import Name
 from services.mesh.core.person.stated import require_happened
 from services.mesh.core.person.validity import normalise
 from services.mesh.wire.access import uuid_from_wire
-from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire
+from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire, name_to_wire
 
 _ENTRY_NUMBER = re.compile(r"[A-Za-z0-9._/:-]{1,40}", re.ASCII)
 _FIELD_NAME = re.compile(r"[a-z_][a-z_.]{0,99}", re.ASCII)
@@ -154,7 +154,7 @@ def status_to_wire(status: CivilStatus | None) -> civil_status_pb2.GetCivilStatu
 def facts_to_bytes(facts: Facts) -> bytes:
     """What is told of a person, as a serialised npd.common.v1.Person."""
     wire = person_pb2.Person(
-        full_name=_name_to_wire(facts.full_name),
+        full_name=name_to_wire(facts.full_name),
         birth_date=day_to_wire(facts.birth_date),
         sex=facts.sex,  # type: ignore[arg-type]  # as it came from the wire
         place_of_birth=_place_to_wire(facts.place_of_birth),
@@ -241,12 +241,6 @@ def _name(wire: person_pb2.PersonName) -> Name:
     return Name(wire.family, wire.middle, wire.given, wire.full)
 
 
-def _name_to_wire(name: Name | None) -> person_pb2.PersonName | None:
-    if name is None or not name.full:
-        return None
-    return person_pb2.PersonName(family=name.family, middle=name.middle, given=name.given, full=name.full)
-
-
 def _place_to_wire(place: Place | None) -> place_pb2.AdminPlace | None:
     if place is None:
         return None
@@ -266,7 +260,7 @@ def _coded_to_wire(coded: Coded | None) -> person_pb2.CodedValue | None:
 def _relative_to_wire(relative: Relative | None) -> person_pb2.RelatedPerson | None:
     if relative is None:
         return None
-    name = _name_to_wire(relative.name)
+    name = name_to_wire(relative.name)
     return person_pb2.RelatedPerson(name=name, pin=relative.pin, nationality=relative.nationality)
 
 

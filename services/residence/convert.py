@@ -12,11 +12,10 @@ from npd.residence.v1 import residence_pb2
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import FieldRequired, InvalidField, Violation
 from services.mesh.core.following import FollowedChange
-from services.mesh.core.people import Name
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.validity import normalise
 from services.mesh.wire.access import uuid_from_wire
-from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire, partial_to_wire
+from services.mesh.wire.person import day_from_wire, day_to_wire, identity_from_wire, name_to_wire, partial_to_wire
 from services.residence.domain import (
     Address,
     Closing,
@@ -124,7 +123,7 @@ def facts_to_bytes(facts: Facts, paths: Collection[str]) -> bytes:
         wire.household.SetInParent()
         for member in facts.household.in_order:
             target = wire.household.head if member.is_head else wire.household.members.add()
-            target.CopyFrom(person_pb2.RelatedPerson(name=_name_to_wire(member.name), pin=member.pin))
+            target.CopyFrom(person_pb2.RelatedPerson(name=name_to_wire(member.name), pin=member.pin))
     for field, _ in wire.ListFields():
         if field.name not in paths:
             wire.ClearField(field.name)  # type: ignore[arg-type]  # the stub wants a literal
@@ -239,7 +238,7 @@ def _household_to_wire(household: Household) -> residence_pb2.Household:
 
 def _member_to_wire(member: Member) -> residence_pb2.Member:
     return residence_pb2.Member(
-        name=_name_to_wire(member.name),
+        name=name_to_wire(member.name),
         pin=member.pin,
         relation_to_head=_relation_to_wire(member.relation) if member.relation else None,
         is_head=member.is_head,
@@ -250,10 +249,3 @@ def _relation_to_wire(relation: Relation) -> person_pb2.CodedValue:
     return person_pb2.CodedValue(
         code=relation.code, list_version=relation.list_version, alternative_name=relation.alternative_name
     )
-
-
-def _name_to_wire(name: Name) -> person_pb2.PersonName | None:
-    """A name; none, while the record has not told it."""
-    if not name.full:
-        return None
-    return person_pb2.PersonName(family=name.family, middle=name.middle, given=name.given, full=name.full)

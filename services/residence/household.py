@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from uuid import UUID, uuid5
 
-from services.mesh.core.errors import Kind, MeshError
+from services.mesh.core.errors import Kind, MeshError, StateNotAllowed
 from services.mesh.core.people import KnownPerson, Name
 
 MEMBERS_LIMIT = 200
@@ -24,10 +24,8 @@ class PersonNotInHousehold(MeshError):
     kind, reason = Kind.FAILED_PRECONDITION, "PERSON_NOT_IN_HOUSEHOLD"
 
 
-class HeadAlready(MeshError):
+class HeadAlready(StateNotAllowed):
     """The person is the head of the household already."""
-
-    kind, reason = Kind.FAILED_PRECONDITION, "STATE_NOT_ALLOWED"
 
 
 class HouseholdFull(MeshError):

@@ -3,7 +3,6 @@
 from functools import partial
 
 from pydantic import Field
-from sqlalchemy import Connection
 
 from npd.sharing.v1 import (
     change_pb2,
@@ -19,7 +18,7 @@ from npd.sharing.v1 import (
 )
 from services.mesh.core.background import Background
 from services.mesh.core.config import RoomSettings
-from services.mesh.core.db import DirectConnection
+from services.mesh.core.db import DirectConnection, itself
 from services.mesh.core.gather import Gatherer
 from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire.metrics import SEQUENCED
@@ -66,7 +65,7 @@ def compose(house: House) -> Composition:
         SEQUENCED.labels("feed").inc()
         reader.wake()
 
-    feed = Sequencer(house.database(_itself), "feed", integrate, after=sequenced)
+    feed = Sequencer(house.database(itself), "feed", integrate, after=sequenced)
     # one connection, so that lookups and verifications take turns: asking both at once gives no more guesses
     store = DirectConnection(house.engine)
     limits = {"queue": settings.lookup_queue, "batch": settings.lookup_batch}
@@ -110,10 +109,6 @@ def compose(house: House) -> Composition:
         flow=report.flow,
         links=ChainLinks(settings.environment, policy, clock).read,
     )
-
-
-def _itself(connection: Connection) -> Connection:
-    return connection
 
 
 ROOM = Room("sharing", "services.sharing", Settings, compose)

@@ -111,6 +111,11 @@ class DirectConnection:
         return driver
 
 
+def itself(connection: Connection) -> Connection:
+    """The unit of work of what needs no repositories: the connection."""
+    return connection
+
+
 def driver_of(connection: Connection) -> psycopg.Connection[tuple[Any, ...]]:
     """The psycopg connection under a connection, in the same transaction."""
     return _psycopg(connection.connection.driver_connection)

@@ -9,9 +9,9 @@ from enum import Enum
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MeshError
 from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
+from services.mesh.core.person.pin import holds_pin
 
 _CODE = re.compile(r"[!-~]{1,64}", re.ASCII)
-_PIN_LIKE = re.compile(r"[0-9]{12}")
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
@@ -330,7 +330,7 @@ class Policy:
 
 def require_code(field: str, value: str) -> str:
     """The code of a purpose, or the id of a provision. Raises InvalidField."""
-    if not _CODE.fullmatch(value) or _PIN_LIKE.search(value):
+    if not _CODE.fullmatch(value) or holds_pin(value):
         raise InvalidField(field, "must be 1 to 64 visible ASCII characters without blanks, and hold no PIN")
     return value
 

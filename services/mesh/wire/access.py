@@ -10,11 +10,11 @@ from npd.common.v1 import access_pb2, chain_pb2
 from services.mesh.core.caller import IdentityMalformed, SpiffeId
 from services.mesh.core.chain import Causation
 from services.mesh.core.errors import InvalidField
+from services.mesh.core.person.pin import holds_pin
 from services.mesh.core.rights import Access
 
 _CASE = re.compile(r"[A-Za-z0-9._/:-]{3,64}", re.ASCII)
 _OFFICER = re.compile(r"[!-~]{1,64}", re.ASCII)
-_PIN_LIKE = re.compile(r"(?<![0-9])[0-9]{12}(?![0-9])")
 
 
 def access_from_wire(wire: access_pb2.AccessContext) -> Access:
@@ -67,13 +67,13 @@ def uuid_from_wire(value: str, field: str) -> str:
 def _case_reference(value: str) -> str:
     if not _CASE.fullmatch(value):
         raise InvalidField("access.case_reference", "must be 3 to 64 letters, digits and . _ / : -")
-    if _PIN_LIKE.search(value):
+    if holds_pin(value):
         raise InvalidField("access.case_reference", "names a file, never a person: it must not hold a PIN")
     return value
 
 
 def _officer_id(value: str) -> str:
-    if not _OFFICER.fullmatch(value) or _PIN_LIKE.search(value):
+    if not _OFFICER.fullmatch(value) or holds_pin(value):
         raise InvalidField("access.officer_id", "must be 1 to 64 visible ASCII characters, and no PIN")
     return value
 

@@ -8,6 +8,7 @@ from google.type import date_pb2
 from npd.common.v1 import person_pb2
 from services.mesh.core.clock import legal_date
 from services.mesh.core.errors import InvalidField
+from services.mesh.core.people import Name
 from services.mesh.core.person import text
 from services.mesh.core.person.dates import PartialDate, partial_date
 from services.mesh.core.person.pin import require_pin
@@ -58,3 +59,10 @@ def day_to_wire(day: date | None) -> date_pb2.Date | None:
 def partial_to_wire(known: PartialDate) -> date_pb2.Date:
     """A date as far as it is known."""
     return date_pb2.Date(year=known.year, month=known.month, day=known.day)
+
+
+def name_to_wire(name: Name | None) -> person_pb2.PersonName | None:
+    """A name; None of somebody whose name is not known."""
+    if name is None or not name.full:
+        return None
+    return person_pb2.PersonName(family=name.family, middle=name.middle, given=name.given, full=name.full)

@@ -23,7 +23,7 @@ from services.mesh.core.caller import Caller, CallerKind, SpiffeId
 from services.mesh.core.clock import Clock, SystemClock
 from services.mesh.core.config import RoomSettings, SettingsInvalid
 from services.mesh.core.contacts import Contacts, Flow, Report
-from services.mesh.core.db import Database, Unit, open_engine
+from services.mesh.core.db import Database, Unit, itself, open_engine
 from services.mesh.core.errors import MeshError, StoreUnavailable
 from services.mesh.core.evidence.entry import Entry, PseudonymKey, Sealer
 from services.mesh.core.evidence.integrator import Integrator, log_origin
@@ -116,7 +116,7 @@ class House:
         self.contacts = Contacts(self.clock)
         self.engine: Engine = open_engine(settings.database_url(), connections=settings.database_connections)
         integrator = Integrator(self.origin, private_key(settings.checkpoint_key_file))
-        self.log_sequencer = Sequencer(self.database(_itself), "log", integrator.integrate, after=_count("log"))
+        self.log_sequencer = Sequencer(self.database(itself), "log", integrator.integrate, after=_count("log"))
         self._channels: dict[str, RotatingChannel] = {}
         failpoints.arm(settings.failpoint_file)
 
@@ -175,7 +175,7 @@ class Serving:
             Served(
                 chain_pb2.DESCRIPTOR.services_by_name["ChainService"],
                 chain_pb2_grpc.add_ChainServiceServicer_to_server,
-                chain.ChainServicer(house.database(_itself), composition.links, policy),
+                chain.ChainServicer(house.database(itself), composition.links, policy),
             ),
             Served(
                 relay_pb2.DESCRIPTOR.services_by_name["RelayService"],
@@ -277,7 +277,7 @@ class Serving:
             retry_error_callback=lambda state: None,
         )
         def look() -> None:
-            with self.house.database(_itself).transaction() as connection:
+            with self.house.database(itself).transaction() as connection:
                 schema.require_current(connection, self.house.room.schema_packages, self.house.room.name)
 
         look()
@@ -301,7 +301,7 @@ class Serving:
             self._record(self._refusals.overdue())
 
     def _prune_answers(self, stopping: Stopping) -> None:
-        database, kept = self.house.database(_itself), self.house.settings.answers_kept
+        database, kept = self.house.database(itself), self.house.settings.answers_kept
         while not stopping.wait(_PRUNE_EVERY):
             forgotten = _PRUNED
             while forgotten == _PRUNED and not stopping.is_set():
@@ -376,10 +376,6 @@ def _pseudonym_key(settings: RoomSettings) -> PseudonymKey:
     if len(key) != 32:
         raise SettingsInvalid(f"{settings.pseudonym_key_file}: must hold 64 hex digits")
     return PseudonymKey(settings.pseudonym_key_id, key)
-
-
-def _itself(connection: Connection) -> Connection:
-    return connection
 
 
 def _count(sequence: str) -> Callable[[], None]:

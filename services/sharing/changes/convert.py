@@ -7,6 +7,7 @@ from uuid import UUID
 from npd.common.v1 import lane_pb2
 from npd.sharing.v1 import change_pb2
 from services.mesh.core.errors import InvalidField
+from services.mesh.core.person.pin import holds_pin
 from services.mesh.core.rights import Access, Lane
 from services.mesh.core.telling import causation_to_wire
 from services.mesh.wire import paging
@@ -20,7 +21,6 @@ _REQUEST = change_pb2.PullChangesRequest | change_pb2.WatchChangesRequest | chan
 _IDS_LIMIT = 1000
 _SHARED = 4096
 _REASON = re.compile(r"[A-Z0-9_]{1,64}", re.ASCII)
-_PIN_LIKE = re.compile(r"[0-9]{12}")
 
 
 def access_of(request: _REQUEST) -> Access | None:
@@ -107,7 +107,7 @@ def _cursor(wire: change_pb2.Cursor) -> Cursor:
 
 def _rejection(wire: change_pb2.Rejection) -> Rejection:
     require_fields(wire)
-    if not _REASON.fullmatch(wire.reason) or _PIN_LIKE.search(wire.reason):
+    if not _REASON.fullmatch(wire.reason) or holds_pin(wire.reason):
         raise InvalidField("rejected.reason", "must be 1 to 64 capital letters, digits and _, and hold no PIN")
     return Rejection(UUID(uuid_from_wire(wire.change_id, "rejected.change_id")), wire.reason)
 
