@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, Update, and_, func, literal, o
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.chain import Causation
-from services.mesh.core.errors import MeshError, PeerUnavailable
+from services.mesh.core.errors import PeerUnavailable
 from services.mesh.core.outbox import FIRST, Fate, Place, SetAside
 from services.mesh.core.stored import from_stored, to_stored
 from services.mesh.core.tables import CHANGES_SET_ASIDE, CHANGES_TAKEN, FEED_CURSOR, STORE
@@ -235,14 +235,6 @@ class Followed:
         return self._connection.execute(
             select(func.count()).select_from(CHANGES_SET_ASIDE).where(_REFUSED)
         ).scalar_one()
-
-
-def fate_of(error: Exception) -> Fate:
-    """Why a message or change was refused: the reason of a refusal, or INTERNAL for a fault of our own."""
-    if not isinstance(error, MeshError):
-        return Fate("INTERNAL")
-    field = error.violations[0].field if error.violations else error.metadata.get("field", "")
-    return Fate(error.reason, field)
 
 
 _REFUSED: ColumnElement[bool] = and_(CHANGES_SET_ASIDE.c.reason != "", ~CHANGES_SET_ASIDE.c.recovered)

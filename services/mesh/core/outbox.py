@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, literal, or_, select, tuple_
 
 from services.mesh.core.chain import Causation
+from services.mesh.core.errors import MeshError
 from services.mesh.core.tables import OUTBOX
 
 
@@ -148,7 +149,6 @@ class Outbox:
             chosen = and_(chosen, OUTBOX.c.message_id.in_(list(message_ids)))
         values = {"set_aside_time": None, "due_time": at, "attempts": 0}
         row = OUTBOX.update().where(chosen).values(values).returning(OUTBOX.c.message_id)
-        self.has_new = True
         return list(self._connection.execute(row).scalars())
 
     def all_set_aside(self, after: Place = FIRST, limit: int = 1000) -> list[SetAside]:
@@ -184,6 +184,14 @@ class Outbox:
         ).select_from(OUTBOX)
         waiting, oldest, aside = self._connection.execute(figures).one()
         return waiting, oldest, aside
+
+
+def fate_of(error: Exception) -> Fate:
+    """Why a message or change was refused: the reason of a refusal, or INTERNAL for a fault of our own."""
+    if not isinstance(error, MeshError):
+        return Fate("INTERNAL")
+    field = error.violations[0].field if error.violations else error.metadata.get("field", "")
+    return Fate(error.reason, field)
 
 
 def backoff(attempts: int) -> timedelta:

@@ -15,9 +15,8 @@ from services.mesh.core import failpoints
 from services.mesh.core.background import Stopping
 from services.mesh.core.db import Database, DirectConnection
 from services.mesh.core.errors import PeerUnavailable
-from services.mesh.core.following import fate_of
 from services.mesh.core.logs import describe
-from services.mesh.core.outbox import Fate, Message, Outbox, Waiting, backoff
+from services.mesh.core.outbox import Fate, Message, Outbox, Waiting, backoff, fate_of
 
 log = structlog.get_logger(__name__)
 

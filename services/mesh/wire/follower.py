@@ -17,9 +17,9 @@ from services.mesh.core.background import Stopping
 from services.mesh.core.chain import Causation
 from services.mesh.core.db import STORE_FAULTS, Database
 from services.mesh.core.errors import PeerUnavailable, StoreUnavailable
-from services.mesh.core.following import FEED, Cursor, FollowedChange, Page, fate_of
+from services.mesh.core.following import FEED, Cursor, FollowedChange, Page
 from services.mesh.core.logs import describe
-from services.mesh.core.outbox import Fate
+from services.mesh.core.outbox import Fate, fate_of
 from services.mesh.core.ring_unit import RingUnit
 from services.mesh.wire.metrics import CHANGES_FOLLOWED
 from services.mesh.wire.peer import PeerRefused, call_peer
