@@ -1,4 +1,4 @@
-"""TLS sessions are never resumed: a resumed one would bring back an identity that has expired or was revoked since."""
+"""A resumed TLS session brings back the certificate that began it: a room judges that at every call."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +13,8 @@ from grpc.experimental import session_cache
 
 from npd.common.v1 import evidence_pb2, evidence_pb2_grpc
 from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
-from npd_client.errors import Refusal, Unreachable, refusal_of
+from npd_client.credentials import Credentials
+from npd_client.errors import Refusal, refusal_of
 from npd_pki.credentials import load_credentials
 from npd_pki.identity import Kind
 from npd_pki.profile import CLIENT_TLS
@@ -130,26 +131,36 @@ def test_a_plain_server_resumes_even_after_expiry(
     assert seen == [False, True]
 
 
-def test_a_room_never_resumes(sharing: Running, reused: list[bool]) -> None:
+def test_a_resumed_session_is_served_while_its_certificate_is_good(sharing: Running, reused: list[bool]) -> None:
     client = Resuming(sharing.address, sharing.authority.tls(Kind.AGENCY, "tax/core"))
-    for _ in range(5):
+    for _ in range(3):
         client.call()
-    assert reused == [False] * 5
+    assert reused == [False, True, True]
 
 
-def test_an_expired_identity_is_not_resumed(sharing: Running, reused: list[bool], tmp_path: Path) -> None:
+def test_new_files_end_all_sessions(sharing: Running, reused: list[bool]) -> None:
+    client = Resuming(sharing.address, sharing.authority.tls(Kind.AGENCY, "tax/core"))
+    client.call()
+    credentials = sharing.house.credentials
+    credentials._use(Credentials.from_directory(sharing.authority.tls(Kind.MESH, "sharing")))  # as a reload does
+    client.call()
+    client.call()
+    assert reused == [False, False, True], "who was judged by the old bundle is judged by the new one"
+
+
+def test_an_expired_identity_that_is_resumed_is_refused(sharing: Running, reused: list[bool], tmp_path: Path) -> None:
     end = expiring(sharing, tmp_path, "late/core")
     client = Resuming(sharing.address, tmp_path)
     client.call()
     recorded = sharing.entries()
     wait_until(lambda: datetime.now(UTC) > end)
     refusal = refused(client.call)
-    assert isinstance(refusal, Unreachable), "refused in the handshake, before any call"
-    assert reused == [False]
+    assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_EXPIRED")
+    assert reused == [False, True]
     assert sharing.entries() == recorded
 
 
-def test_a_revoked_identity_is_not_resumed(
+def test_a_revoked_identity_that_is_resumed_is_refused(
     stage: Stage, registry: Running, sharing: Running, reused: list[bool]
 ) -> None:
     directory = sharing.authority.tls(Kind.AGENCY, "lost/core")
@@ -167,5 +178,5 @@ def test_a_revoked_identity_is_not_resumed(
     stage.settle()
     refusal = refused(client.call)
     assert (refusal.code, refusal.reason) == (grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_REVOKED")
-    assert reused == [False, False]
+    assert reused == [False, True]
     assert sharing.entries() == recorded

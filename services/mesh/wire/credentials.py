@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
+from typing import cast
 
 import grpc
 import structlog
@@ -40,11 +41,14 @@ class ServerCredentials:
     def for_server(self) -> grpc.ServerCredentials:
         """Credentials that require a client certificate and follow every reload.
 
-        gRPC asks for a configuration at every new connection. It gets a fresh one each time, from memory: a fetcher
-        that says "unchanged" would let TLS sessions be resumed, and a resumed session brings back the identity of a
-        certificate that has since expired or been revoked. It must never block.
+        gRPC asks for a configuration at every new connection. It gets one only after a reload: gRPC frees the one
+        before while a connection that is being opened beside may still use it, and a fresh one each time let a few
+        dozen clients that connect at once end the process (tests/faults/test_tls_flood.py). So sessions may be resumed,
+        and a resumed one brings back the certificate that began it: it is judged at every call. It must never block.
         """
-        return grpc.dynamic_ssl_server_credentials(self._configuration(), self._configuration, True)
+        self._given = self._credentials
+        news = cast(Callable[[], grpc.ServerCertificateConfiguration], self._news)  # the stub forgets "unchanged"
+        return grpc.dynamic_ssl_server_credentials(_configuration(self._given), news, True)
 
     def run(self, stopping: Stopping, poll: timedelta, taken: Callable[[], None]) -> None:
         """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped.
@@ -86,10 +90,19 @@ class ServerCredentials:
         self._roots = roots
         CERTIFICATE_EXPIRE_TIME.set(credentials.expire_time.timestamp())
 
-    def _configuration(self) -> grpc.ServerCertificateConfiguration:
-        files = self._credentials.files
-        pair = (files.private_key, files.certificate_chain)
-        return grpc.ssl_server_certificate_configuration([pair], files.root_certificates)
+    def _news(self) -> grpc.ServerCertificateConfiguration | None:
+        """The configuration, if there is another one than gRPC was given last. gRPC asks one connection at a time."""
+        newest = self._credentials
+        if newest is self._given:
+            return None
+        self._given = newest
+        return _configuration(newest)
+
+
+def _configuration(credentials: Credentials) -> grpc.ServerCertificateConfiguration:
+    files = credentials.files
+    pair = (files.private_key, files.certificate_chain)
+    return grpc.ssl_server_certificate_configuration([pair], files.root_certificates)
 
 
 def _serves_tls(leaf: x509.Certificate) -> bool:
