@@ -1,5 +1,6 @@
 """Fixtures of all tests. `services` comes before grpc, which reads the TLS 1.3 setting when it is imported."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,8 @@ from services.registry.app import ROOM as REGISTRY
 from tests.mesh_fixture import Authority, Desk, Running, Stage
 
 assert not services.GRPC_CAME_FIRST
+# A shell that starts the tests in its background ignores SIGINT for them, and so for every program they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

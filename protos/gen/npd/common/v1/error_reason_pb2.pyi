@@ -180,6 +180,64 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """[FAILED_PRECONDITION] The person is not a member of the household."""
     ERROR_REASON_MESSAGE_UNKNOWN: _ErrorReason.ValueType  # 200
     """[NOT_FOUND] No message of this id is set aside."""
+    ERROR_REASON_APPROVAL_NEEDED: _ErrorReason.ValueType  # 210
+    """[FAILED_PRECONDITION] The act needs a second person. It was not done; another operator has to approve it, then send the
+    same request again. metadata: approval, expire_time.
+    """
+    ERROR_REASON_APPROVAL_DENIED: _ErrorReason.ValueType  # 211
+    """[FAILED_PRECONDITION] A second person denied the act. metadata: approval, cause."""
+    ERROR_REASON_APPROVAL_EXPIRED: _ErrorReason.ValueType  # 212
+    """[FAILED_PRECONDITION] Nobody decided in time, or what was approved was not used in time. metadata: approval, expire_time."""
+    ERROR_REASON_APPROVAL_UNKNOWN: _ErrorReason.ValueType  # 213
+    """[NOT_FOUND] No such approval."""
+    ERROR_REASON_APPROVER_IS_REQUESTER: _ErrorReason.ValueType  # 214
+    """[PERMISSION_DENIED] Nobody approves what he asked for himself. metadata: approval."""
+    ERROR_REASON_APPROVAL_ALTERED: _ErrorReason.ValueType  # 215
+    """[FAILED_PRECONDITION] What is to be approved is not what the approver has seen. metadata: approval."""
+    ERROR_REASON_CSR_MALFORMED: _ErrorReason.ValueType  # 220
+    """[INVALID_ARGUMENT] The signing request is not a whole PKCS #10 request in PEM."""
+    ERROR_REASON_CSR_NOT_PROVEN: _ErrorReason.ValueType  # 221
+    """[INVALID_ARGUMENT] The signing request is not signed by the key that it holds."""
+    ERROR_REASON_CSR_NAME_FOREIGN: _ErrorReason.ValueType  # 222
+    """[INVALID_ARGUMENT] The signing request asks for a name that is not the one enrolled. metadata: identity (the one enrolled)."""
+    ERROR_REASON_KEY_UNACCEPTABLE: _ErrorReason.ValueType  # 223
+    """[INVALID_ARGUMENT] The key is of another type than P-256, P-384 or RSA of 3072 bits or more, or is a CA's."""
+    ERROR_REASON_KEY_BLOCKED: _ErrorReason.ValueType  # 224
+    """[FAILED_PRECONDITION] The key was reported as compromised; it is blocked for ever. Make a new one."""
+    ERROR_REASON_PROFILE_NOT_ENTITLED: _ErrorReason.ValueType  # 225
+    """[INVALID_ARGUMENT] The profile is not one that this identity can have. metadata: profile."""
+    ERROR_REASON_VALIDITY_NOT_ALLOWED: _ErrorReason.ValueType  # 226
+    """[INVALID_ARGUMENT] The certificate would be valid longer than its profile or its issuer allows. metadata: longest_time."""
+    ERROR_REASON_TOKEN_UNKNOWN: _ErrorReason.ValueType  # 227
+    """[PERMISSION_DENIED] The enrolment token is not one of this issuer, or it was cancelled."""
+    ERROR_REASON_TOKEN_USED: _ErrorReason.ValueType  # 228
+    """[FAILED_PRECONDITION] The enrolment token was used before."""
+    ERROR_REASON_TOKEN_EXPIRED: _ErrorReason.ValueType  # 229
+    """[FAILED_PRECONDITION] The enrolment token has expired. metadata: expire_time."""
+    ERROR_REASON_CERTIFICATE_UNKNOWN: _ErrorReason.ValueType  # 230
+    """[NOT_FOUND] No such certificate, or not one of the caller's."""
+    ERROR_REASON_APPLICATION_UNKNOWN: _ErrorReason.ValueType  # 231
+    """[NOT_FOUND] No such application for a certificate, or not one of the caller's."""
+    ERROR_REASON_RENEWAL_NOT_ENABLED: _ErrorReason.ValueType  # 232
+    """[PERMISSION_DENIED] The expired certificate was not enabled for a renewal, or no longer is. metadata: expire_time."""
+    ERROR_REASON_RATE_EXCEEDED: _ErrorReason.ValueType  # 233
+    """[RESOURCE_EXHAUSTED] Too many requests; retry after RetryInfo. metadata: limit."""
+    ERROR_REASON_REVOCATION_REASON_NOT_ALLOWED: _ErrorReason.ValueType  # 234
+    """[PERMISSION_DENIED] A holder cannot revoke for this reason. metadata: allowed."""
+    ERROR_REASON_AUTHORITY_UNKNOWN: _ErrorReason.ValueType  # 235
+    """[NOT_FOUND] No such certification authority. metadata: key_id."""
+    ERROR_REASON_AUTHORITY_MISSING: _ErrorReason.ValueType  # 236
+    """[UNAVAILABLE] No authority for this kind of identity issues now. metadata: kind."""
+    ERROR_REASON_AUTHORITY_IN_USE: _ErrorReason.ValueType  # 237
+    """[FAILED_PRECONDITION] The authority still has unexpired certificates. metadata: key_id, count."""
+    ERROR_REASON_AUTHORITY_NOT_ACKNOWLEDGED: _ErrorReason.ValueType  # 238
+    """[FAILED_PRECONDITION] Rooms have not acknowledged the authority yet, so they might refuse its leaves. metadata: rooms."""
+    ERROR_REASON_CERTIFICATE_MALFORMED: _ErrorReason.ValueType  # 239
+    """[INVALID_ARGUMENT] The certificate cannot be read. metadata: none."""
+    ERROR_REASON_SIGNATURE_INVALID: _ErrorReason.ValueType  # 240
+    """[PERMISSION_DENIED] The signature was not made by the key of the expired certificate."""
+    ERROR_REASON_AUTHORITY_KEY_UNUSABLE: _ErrorReason.ValueType  # 241
+    """[FAILED_PRECONDITION] The key of the authority cannot be used. metadata: key_id."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Reasons. The gRPC code stands in brackets."""
@@ -340,4 +398,62 @@ ERROR_REASON_PERSON_NOT_IN_HOUSEHOLD: ErrorReason.ValueType  # 199
 """[FAILED_PRECONDITION] The person is not a member of the household."""
 ERROR_REASON_MESSAGE_UNKNOWN: ErrorReason.ValueType  # 200
 """[NOT_FOUND] No message of this id is set aside."""
+ERROR_REASON_APPROVAL_NEEDED: ErrorReason.ValueType  # 210
+"""[FAILED_PRECONDITION] The act needs a second person. It was not done; another operator has to approve it, then send the
+same request again. metadata: approval, expire_time.
+"""
+ERROR_REASON_APPROVAL_DENIED: ErrorReason.ValueType  # 211
+"""[FAILED_PRECONDITION] A second person denied the act. metadata: approval, cause."""
+ERROR_REASON_APPROVAL_EXPIRED: ErrorReason.ValueType  # 212
+"""[FAILED_PRECONDITION] Nobody decided in time, or what was approved was not used in time. metadata: approval, expire_time."""
+ERROR_REASON_APPROVAL_UNKNOWN: ErrorReason.ValueType  # 213
+"""[NOT_FOUND] No such approval."""
+ERROR_REASON_APPROVER_IS_REQUESTER: ErrorReason.ValueType  # 214
+"""[PERMISSION_DENIED] Nobody approves what he asked for himself. metadata: approval."""
+ERROR_REASON_APPROVAL_ALTERED: ErrorReason.ValueType  # 215
+"""[FAILED_PRECONDITION] What is to be approved is not what the approver has seen. metadata: approval."""
+ERROR_REASON_CSR_MALFORMED: ErrorReason.ValueType  # 220
+"""[INVALID_ARGUMENT] The signing request is not a whole PKCS #10 request in PEM."""
+ERROR_REASON_CSR_NOT_PROVEN: ErrorReason.ValueType  # 221
+"""[INVALID_ARGUMENT] The signing request is not signed by the key that it holds."""
+ERROR_REASON_CSR_NAME_FOREIGN: ErrorReason.ValueType  # 222
+"""[INVALID_ARGUMENT] The signing request asks for a name that is not the one enrolled. metadata: identity (the one enrolled)."""
+ERROR_REASON_KEY_UNACCEPTABLE: ErrorReason.ValueType  # 223
+"""[INVALID_ARGUMENT] The key is of another type than P-256, P-384 or RSA of 3072 bits or more, or is a CA's."""
+ERROR_REASON_KEY_BLOCKED: ErrorReason.ValueType  # 224
+"""[FAILED_PRECONDITION] The key was reported as compromised; it is blocked for ever. Make a new one."""
+ERROR_REASON_PROFILE_NOT_ENTITLED: ErrorReason.ValueType  # 225
+"""[INVALID_ARGUMENT] The profile is not one that this identity can have. metadata: profile."""
+ERROR_REASON_VALIDITY_NOT_ALLOWED: ErrorReason.ValueType  # 226
+"""[INVALID_ARGUMENT] The certificate would be valid longer than its profile or its issuer allows. metadata: longest_time."""
+ERROR_REASON_TOKEN_UNKNOWN: ErrorReason.ValueType  # 227
+"""[PERMISSION_DENIED] The enrolment token is not one of this issuer, or it was cancelled."""
+ERROR_REASON_TOKEN_USED: ErrorReason.ValueType  # 228
+"""[FAILED_PRECONDITION] The enrolment token was used before."""
+ERROR_REASON_TOKEN_EXPIRED: ErrorReason.ValueType  # 229
+"""[FAILED_PRECONDITION] The enrolment token has expired. metadata: expire_time."""
+ERROR_REASON_CERTIFICATE_UNKNOWN: ErrorReason.ValueType  # 230
+"""[NOT_FOUND] No such certificate, or not one of the caller's."""
+ERROR_REASON_APPLICATION_UNKNOWN: ErrorReason.ValueType  # 231
+"""[NOT_FOUND] No such application for a certificate, or not one of the caller's."""
+ERROR_REASON_RENEWAL_NOT_ENABLED: ErrorReason.ValueType  # 232
+"""[PERMISSION_DENIED] The expired certificate was not enabled for a renewal, or no longer is. metadata: expire_time."""
+ERROR_REASON_RATE_EXCEEDED: ErrorReason.ValueType  # 233
+"""[RESOURCE_EXHAUSTED] Too many requests; retry after RetryInfo. metadata: limit."""
+ERROR_REASON_REVOCATION_REASON_NOT_ALLOWED: ErrorReason.ValueType  # 234
+"""[PERMISSION_DENIED] A holder cannot revoke for this reason. metadata: allowed."""
+ERROR_REASON_AUTHORITY_UNKNOWN: ErrorReason.ValueType  # 235
+"""[NOT_FOUND] No such certification authority. metadata: key_id."""
+ERROR_REASON_AUTHORITY_MISSING: ErrorReason.ValueType  # 236
+"""[UNAVAILABLE] No authority for this kind of identity issues now. metadata: kind."""
+ERROR_REASON_AUTHORITY_IN_USE: ErrorReason.ValueType  # 237
+"""[FAILED_PRECONDITION] The authority still has unexpired certificates. metadata: key_id, count."""
+ERROR_REASON_AUTHORITY_NOT_ACKNOWLEDGED: ErrorReason.ValueType  # 238
+"""[FAILED_PRECONDITION] Rooms have not acknowledged the authority yet, so they might refuse its leaves. metadata: rooms."""
+ERROR_REASON_CERTIFICATE_MALFORMED: ErrorReason.ValueType  # 239
+"""[INVALID_ARGUMENT] The certificate cannot be read. metadata: none."""
+ERROR_REASON_SIGNATURE_INVALID: ErrorReason.ValueType  # 240
+"""[PERMISSION_DENIED] The signature was not made by the key of the expired certificate."""
+ERROR_REASON_AUTHORITY_KEY_UNUSABLE: ErrorReason.ValueType  # 241
+"""[FAILED_PRECONDITION] The key of the authority cannot be used. metadata: key_id."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -52,19 +52,23 @@ class Agency(_message.Message):
 
     AGENCY_ID_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
     agency_id: _builtins.str
     """Id, lower-case letters, digits, - and _; part of its certificates' URI."""
     name: _builtins.str
     """Name as its decree of establishment has it."""
+    contact: _builtins.str
+    """Where its administrators are reached, such as the mail address of an office; 200 characters at most, no person's own."""
     def __init__(
         self,
         *,
         agency_id: _builtins.str = ...,
         name: _builtins.str = ...,
+        contact: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency_id", b"agency_id", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency_id", b"agency_id", "contact", b"contact", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -165,6 +169,60 @@ class RegisterAgencyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RegisterAgencyResponse: _TypeAlias = RegisterAgencyResponse  # noqa: Y015
+
+@_typing.final
+class SetAgencyContactRequest(_message.Message):
+    """Asks to set the contact of an agency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    AGENCY_ID_FIELD_NUMBER: _builtins.int
+    CONTACT_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. UUID chosen by the caller; a repeat with it returns the first answer."""
+    agency_id: _builtins.str
+    """Required. Agency."""
+    contact: _builtins.str
+    """Required. Where its administrators are reached, as Agency.contact."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        agency_id: _builtins.str = ...,
+        contact: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency_id", b"agency_id", "contact", b"contact", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAgencyContactRequest: _TypeAlias = SetAgencyContactRequest  # noqa: Y015
+
+@_typing.final
+class SetAgencyContactResponse(_message.Message):
+    """The agency as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENCY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def agency(self) -> Global___Agency:
+        """The agency."""
+
+    def __init__(
+        self,
+        *,
+        agency: Global___Agency | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetAgencyContactResponse: _TypeAlias = SetAgencyContactResponse  # noqa: Y015
 
 @_typing.final
 class ListAgenciesRequest(_message.Message):

@@ -40,6 +40,11 @@ class AgencyServiceStub(object):
                 request_serializer=npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyRequest.SerializeToString,
                 response_deserializer=npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyResponse.FromString,
                 _registered_method=True)
+        self.SetAgencyContact = channel.unary_unary(
+                '/npd.registry.v1.AgencyService/SetAgencyContact',
+                request_serializer=npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactRequest.SerializeToString,
+                response_deserializer=npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactResponse.FromString,
+                _registered_method=True)
         self.ListAgencies = channel.unary_unary(
                 '/npd.registry.v1.AgencyService/ListAgencies',
                 request_serializer=npd_dot_registry_dot_v1_dot_agency__pb2.ListAgenciesRequest.SerializeToString,
@@ -63,6 +68,14 @@ class AgencyServiceServicer(object):
 
     def RegisterAgency(self, request, context):
         """Registers an agency. Errors: ALREADY_REGISTERED, FIELD_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetAgencyContact(self, request, context):
+        """Says where an agency's administrators are reached. An agency says so of itself, an operator of any. Errors:
+        AGENCY_UNKNOWN, METHOD_NOT_ALLOWED (another agency), FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -97,6 +110,11 @@ def add_AgencyServiceServicer_to_server(servicer, server):
                     servicer.RegisterAgency,
                     request_deserializer=npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyRequest.FromString,
                     response_serializer=npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyResponse.SerializeToString,
+            ),
+            'SetAgencyContact': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetAgencyContact,
+                    request_deserializer=npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactRequest.FromString,
+                    response_serializer=npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactResponse.SerializeToString,
             ),
             'ListAgencies': grpc.unary_unary_rpc_method_handler(
                     servicer.ListAgencies,
@@ -142,6 +160,33 @@ class AgencyService(object):
             '/npd.registry.v1.AgencyService/RegisterAgency',
             npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyRequest.SerializeToString,
             npd_dot_registry_dot_v1_dot_agency__pb2.RegisterAgencyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetAgencyContact(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/npd.registry.v1.AgencyService/SetAgencyContact',
+            npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactRequest.SerializeToString,
+            npd_dot_registry_dot_v1_dot_agency__pb2.SetAgencyContactResponse.FromString,
             options,
             channel_credentials,
             insecure,

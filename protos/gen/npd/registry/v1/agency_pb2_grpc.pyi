@@ -35,6 +35,10 @@ class AgencyServiceStub:
     def __new__(cls, channel: _aio.Channel) -> AgencyServiceAsyncStub: ...
     RegisterAgency: _grpc.UnaryUnaryMultiCallable[_agency_pb2.RegisterAgencyRequest, _agency_pb2.RegisterAgencyResponse]
     """Registers an agency. Errors: ALREADY_REGISTERED, FIELD_INVALID."""
+    SetAgencyContact: _grpc.UnaryUnaryMultiCallable[_agency_pb2.SetAgencyContactRequest, _agency_pb2.SetAgencyContactResponse]
+    """Says where an agency's administrators are reached. An agency says so of itself, an operator of any. Errors:
+    AGENCY_UNKNOWN, METHOD_NOT_ALLOWED (another agency), FIELD_INVALID.
+    """
     ListAgencies: _grpc.UnaryUnaryMultiCallable[_agency_pb2.ListAgenciesRequest, _agency_pb2.ListAgenciesResponse]
     """Lists agencies by id."""
     AddOfficers: _grpc.UnaryUnaryMultiCallable[_agency_pb2.AddOfficersRequest, _agency_pb2.AddOfficersResponse]
@@ -51,6 +55,10 @@ class AgencyServiceAsyncStub(AgencyServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RegisterAgency: _aio.UnaryUnaryMultiCallable[_agency_pb2.RegisterAgencyRequest, _agency_pb2.RegisterAgencyResponse]  # type: ignore[assignment]
     """Registers an agency. Errors: ALREADY_REGISTERED, FIELD_INVALID."""
+    SetAgencyContact: _aio.UnaryUnaryMultiCallable[_agency_pb2.SetAgencyContactRequest, _agency_pb2.SetAgencyContactResponse]  # type: ignore[assignment]
+    """Says where an agency's administrators are reached. An agency says so of itself, an operator of any. Errors:
+    AGENCY_UNKNOWN, METHOD_NOT_ALLOWED (another agency), FIELD_INVALID.
+    """
     ListAgencies: _aio.UnaryUnaryMultiCallable[_agency_pb2.ListAgenciesRequest, _agency_pb2.ListAgenciesResponse]  # type: ignore[assignment]
     """Lists agencies by id."""
     AddOfficers: _aio.UnaryUnaryMultiCallable[_agency_pb2.AddOfficersRequest, _agency_pb2.AddOfficersResponse]  # type: ignore[assignment]
@@ -70,6 +78,16 @@ class AgencyServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_agency_pb2.RegisterAgencyResponse, _abc.Awaitable[_agency_pb2.RegisterAgencyResponse]]:
         """Registers an agency. Errors: ALREADY_REGISTERED, FIELD_INVALID."""
+
+    @_abc_1.abstractmethod
+    def SetAgencyContact(
+        self,
+        request: _agency_pb2.SetAgencyContactRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_agency_pb2.SetAgencyContactResponse, _abc.Awaitable[_agency_pb2.SetAgencyContactResponse]]:
+        """Says where an agency's administrators are reached. An agency says so of itself, an operator of any. Errors:
+        AGENCY_UNKNOWN, METHOD_NOT_ALLOWED (another agency), FIELD_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def ListAgencies(

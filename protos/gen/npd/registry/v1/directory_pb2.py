@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from npd.registry.v1 import agency_pb2 as npd_dot_registry_dot_v1_dot_agency__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fnpd/registry/v1/directory.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cnpd/registry/v1/agency.proto\"\x8d\x04\n\nConnection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .npd.registry.v1.ConnectionState\x12\x32\n\x0csystem_state\x18\x04 \x01(\x0e\x32\x1c.npd.registry.v1.SystemState\x12\x35\n\x11last_contact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16last_contribution_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbacklog_count\x18\x08 \x01(\x03\x12\x37\n\x13oldest_backlog_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fset_aside_count\x18\n \x01(\x03\x12\x17\n\x0funapplied_count\x18\x0b \x01(\x03\x12\x39\n\x15oldest_unapplied_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erejected_count\x18\r \x01(\x03\"\x18\n\x16ListConnectionsRequest\"K\n\x17ListConnectionsResponse\x12\x30\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x1b.npd.registry.v1.Connection\"\x87\x01\n\x07\x43ontact\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x0c\x63ontact_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x30\n\x0csuccess_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xc1\x01\n\x15ReportContactsRequest\x12*\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x18.npd.registry.v1.Contact\x12)\n\x07\x62\x61\x63klog\x18\x02 \x01(\x0b\x32\x18.npd.registry.v1.Backlog\x12-\n\nactivities\x18\x03 \x03(\x0b\x32\x19.npd.registry.v1.Activity\x12\"\n\x04lags\x18\x04 \x03(\x0b\x32\x14.npd.registry.v1.Lag\"j\n\x07\x42\x61\x63klog\x12\x15\n\rbacklog_count\x18\x01 \x01(\x03\x12/\n\x0boldest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fset_aside_count\x18\x03 \x01(\x03\"[\n\x08\x41\x63tivity\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12;\n\x11\x63ontribution_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\"{\n\x03Lag\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0funapplied_count\x18\x02 \x01(\x03\x12/\n\x0boldest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erejected_count\x18\x04 \x01(\x03\"\x18\n\x16ReportContactsResponse*\x8f\x01\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONNECTION_STATE_CONNECTED\x10\x01\x12\x1d\n\x19\x43ONNECTION_STATE_DEGRADED\x10\x02\x12\x1b\n\x17\x43ONNECTION_STATE_SILENT\x10\x03\x32\xdb\x01\n\x10\x44irectoryService\x12\x64\n\x0fListConnections\x12\'.npd.registry.v1.ListConnectionsRequest\x1a(.npd.registry.v1.ListConnectionsResponse\x12\x61\n\x0eReportContacts\x12&.npd.registry.v1.ReportContactsRequest\x1a\'.npd.registry.v1.ReportContactsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fnpd/registry/v1/directory.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1cnpd/registry/v1/agency.proto\"\xa6\x04\n\nConnection\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12/\n\x05state\x18\x03 \x01(\x0e\x32 .npd.registry.v1.ConnectionState\x12\x32\n\x0csystem_state\x18\x04 \x01(\x0e\x32\x1c.npd.registry.v1.SystemState\x12\x35\n\x11last_contact_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x11last_success_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12:\n\x16last_contribution_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rbacklog_count\x18\x08 \x01(\x03\x12\x37\n\x13oldest_backlog_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fset_aside_count\x18\n \x01(\x03\x12\x17\n\x0funapplied_count\x18\x0b \x01(\x03\x12\x39\n\x15oldest_unapplied_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erejected_count\x18\r \x01(\x03\x12\x17\n\x0fpolicy_revision\x18\x0e \x01(\x03\"\x18\n\x16ListConnectionsRequest\"K\n\x17ListConnectionsResponse\x12\x30\n\x0b\x63onnections\x18\x01 \x03(\x0b\x32\x1b.npd.registry.v1.Connection\"\x87\x01\n\x07\x43ontact\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x36\n\x0c\x63ontact_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\x12\x30\n\x0csuccess_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xda\x01\n\x15ReportContactsRequest\x12*\n\x08\x63ontacts\x18\x01 \x03(\x0b\x32\x18.npd.registry.v1.Contact\x12)\n\x07\x62\x61\x63klog\x18\x02 \x01(\x0b\x32\x18.npd.registry.v1.Backlog\x12-\n\nactivities\x18\x03 \x03(\x0b\x32\x19.npd.registry.v1.Activity\x12\"\n\x04lags\x18\x04 \x03(\x0b\x32\x14.npd.registry.v1.Lag\x12\x17\n\x0fpolicy_revision\x18\x05 \x01(\x03\"j\n\x07\x42\x61\x63klog\x12\x15\n\rbacklog_count\x18\x01 \x01(\x03\x12/\n\x0boldest_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x17\n\x0fset_aside_count\x18\x03 \x01(\x03\"[\n\x08\x41\x63tivity\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12;\n\x11\x63ontribution_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\"{\n\x03Lag\x12\x12\n\x04name\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x17\n\x0funapplied_count\x18\x02 \x01(\x03\x12/\n\x0boldest_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0erejected_count\x18\x04 \x01(\x03\"\x18\n\x16ReportContactsResponse*\x8f\x01\n\x0f\x43onnectionState\x12 \n\x1c\x43ONNECTION_STATE_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x43ONNECTION_STATE_CONNECTED\x10\x01\x12\x1d\n\x19\x43ONNECTION_STATE_DEGRADED\x10\x02\x12\x1b\n\x17\x43ONNECTION_STATE_SILENT\x10\x03\x32\xdb\x01\n\x10\x44irectoryService\x12\x64\n\x0fListConnections\x12\'.npd.registry.v1.ListConnectionsRequest\x1a(.npd.registry.v1.ListConnectionsResponse\x12\x61\n\x0eReportContacts\x12&.npd.registry.v1.ReportContactsRequest\x1a\'.npd.registry.v1.ReportContactsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,26 +44,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIVITY'].fields_by_name['contribution_time']._serialized_options = b'\342A\001\002'
   _globals['_LAG'].fields_by_name['name']._loaded_options = None
   _globals['_LAG'].fields_by_name['name']._serialized_options = b'\342A\001\002'
-  _globals['_CONNECTIONSTATE']._serialized_start=1466
-  _globals['_CONNECTIONSTATE']._serialized_end=1609
+  _globals['_CONNECTIONSTATE']._serialized_start=1516
+  _globals['_CONNECTIONSTATE']._serialized_end=1659
   _globals['_CONNECTION']._serialized_start=149
-  _globals['_CONNECTION']._serialized_end=674
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=676
-  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=700
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=702
-  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=777
-  _globals['_CONTACT']._serialized_start=780
-  _globals['_CONTACT']._serialized_end=915
-  _globals['_REPORTCONTACTSREQUEST']._serialized_start=918
-  _globals['_REPORTCONTACTSREQUEST']._serialized_end=1111
-  _globals['_BACKLOG']._serialized_start=1113
-  _globals['_BACKLOG']._serialized_end=1219
-  _globals['_ACTIVITY']._serialized_start=1221
-  _globals['_ACTIVITY']._serialized_end=1312
-  _globals['_LAG']._serialized_start=1314
-  _globals['_LAG']._serialized_end=1437
-  _globals['_REPORTCONTACTSRESPONSE']._serialized_start=1439
-  _globals['_REPORTCONTACTSRESPONSE']._serialized_end=1463
-  _globals['_DIRECTORYSERVICE']._serialized_start=1612
-  _globals['_DIRECTORYSERVICE']._serialized_end=1831
+  _globals['_CONNECTION']._serialized_end=699
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_start=701
+  _globals['_LISTCONNECTIONSREQUEST']._serialized_end=725
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_start=727
+  _globals['_LISTCONNECTIONSRESPONSE']._serialized_end=802
+  _globals['_CONTACT']._serialized_start=805
+  _globals['_CONTACT']._serialized_end=940
+  _globals['_REPORTCONTACTSREQUEST']._serialized_start=943
+  _globals['_REPORTCONTACTSREQUEST']._serialized_end=1161
+  _globals['_BACKLOG']._serialized_start=1163
+  _globals['_BACKLOG']._serialized_end=1269
+  _globals['_ACTIVITY']._serialized_start=1271
+  _globals['_ACTIVITY']._serialized_end=1362
+  _globals['_LAG']._serialized_start=1364
+  _globals['_LAG']._serialized_end=1487
+  _globals['_REPORTCONTACTSRESPONSE']._serialized_start=1489
+  _globals['_REPORTCONTACTSRESPONSE']._serialized_end=1513
+  _globals['_DIRECTORYSERVICE']._serialized_start=1662
+  _globals['_DIRECTORYSERVICE']._serialized_end=1881
 # @@protoc_insertion_point(module_scope)

@@ -68,6 +68,7 @@ class Connection(_message.Message):
     UNAPPLIED_COUNT_FIELD_NUMBER: _builtins.int
     OLDEST_UNAPPLIED_TIME_FIELD_NUMBER: _builtins.int
     REJECTED_COUNT_FIELD_NUMBER: _builtins.int
+    POLICY_REVISION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Identity, "tax/core" for a system, "sharing" for a room."""
     title: _builtins.str
@@ -84,6 +85,8 @@ class Connection(_message.Message):
     """For a follower: changes that it has not acknowledged as applied. Its lag is the age of the oldest."""
     rejected_count: _builtins.int
     """For a follower: changes that it rejected."""
+    policy_revision: _builtins.int
+    """For a room: the revision of the policy by which it decides, as it last reported; 0 if it never did."""
     @_builtins.property
     def last_contact_time(self) -> _timestamp_pb2.Timestamp:
         """Last contact of any kind, refused calls included."""
@@ -120,10 +123,11 @@ class Connection(_message.Message):
         unapplied_count: _builtins.int = ...,
         oldest_unapplied_time: _timestamp_pb2.Timestamp | None = ...,
         rejected_count: _builtins.int = ...,
+        policy_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_contact_time", b"last_contact_time", "last_contribution_time", b"last_contribution_time", "last_success_time", b"last_success_time", "oldest_backlog_time", b"oldest_backlog_time", "oldest_unapplied_time", b"oldest_unapplied_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_count", b"backlog_count", "last_contact_time", b"last_contact_time", "last_contribution_time", b"last_contribution_time", "last_success_time", b"last_success_time", "name", b"name", "oldest_backlog_time", b"oldest_backlog_time", "oldest_unapplied_time", b"oldest_unapplied_time", "rejected_count", b"rejected_count", "set_aside_count", b"set_aside_count", "state", b"state", "system_state", b"system_state", "title", b"title", "unapplied_count", b"unapplied_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backlog_count", b"backlog_count", "last_contact_time", b"last_contact_time", "last_contribution_time", b"last_contribution_time", "last_success_time", b"last_success_time", "name", b"name", "oldest_backlog_time", b"oldest_backlog_time", "oldest_unapplied_time", b"oldest_unapplied_time", "policy_revision", b"policy_revision", "rejected_count", b"rejected_count", "set_aside_count", b"set_aside_count", "state", b"state", "system_state", b"system_state", "title", b"title", "unapplied_count", b"unapplied_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -214,6 +218,9 @@ class ReportContactsRequest(_message.Message):
     BACKLOG_FIELD_NUMBER: _builtins.int
     ACTIVITIES_FIELD_NUMBER: _builtins.int
     LAGS_FIELD_NUMBER: _builtins.int
+    POLICY_REVISION_FIELD_NUMBER: _builtins.int
+    policy_revision: _builtins.int
+    """The revision of the policy by which the reporting room decides; 0 before it has one."""
     @_builtins.property
     def contacts(self) -> _containers.RepeatedCompositeFieldContainer[Global___Contact]:
         """Contacts since the last report, one per name."""
@@ -237,10 +244,11 @@ class ReportContactsRequest(_message.Message):
         backlog: Global___Backlog | None = ...,
         activities: _abc.Iterable[Global___Activity] | None = ...,
         lags: _abc.Iterable[Global___Lag] | None = ...,
+        policy_revision: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["backlog", b"backlog"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "backlog", b"backlog", "contacts", b"contacts", "lags", b"lags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activities", b"activities", "backlog", b"backlog", "contacts", b"contacts", "lags", b"lags", "policy_revision", b"policy_revision"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from npd.registry.v1 import agreement_pb2 as npd_dot_registry_dot_v1_dot_agreeme
 from npd.registry.v1 import revocation_pb2 as npd_dot_registry_dot_v1_dot_revocation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnpd/registry/v1/policy.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1bgoogle/type/dayofweek.proto\x1a\x18npd/common/v1/lane.proto\x1a\x1cnpd/registry/v1/agency.proto\x1a\x1fnpd/registry/v1/agreement.proto\x1a npd/registry/v1/revocation.proto\"&\n\x12WatchPolicyRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"8\n\x13WatchPolicyResponse\x12\x0e\n\x06update\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xab\x01\n\x0cPolicyUpdate\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1c.npd.registry.v1.PolicyEntry\"\xd3\x04\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\x12)\n\x06\x61gency\x18\x03 \x01(\x0b\x32\x17.npd.registry.v1.AgencyH\x00\x12)\n\x06system\x18\x04 \x01(\x0b\x32\x17.npd.registry.v1.SystemH\x00\x12\x33\n\x07officer\x18\x05 \x01(\x0b\x32 .npd.registry.v1.RosteredOfficerH\x00\x12/\n\tagreement\x18\x06 \x01(\x0b\x32\x1a.npd.registry.v1.AgreementH\x00\x12\x42\n\x13revoked_certificate\x18\x07 \x01(\x0b\x32#.npd.registry.v1.RevokedCertificateH\x00\x12-\n\x08operator\x18\x08 \x01(\x0b\x32\x19.npd.registry.v1.OperatorH\x00\x12\x31\n\x05\x66ield\x18\t \x01(\x0b\x32 .npd.registry.v1.FieldDefinitionH\x00\x12+\n\x07purpose\x18\n \x01(\x0b\x32\x18.npd.registry.v1.PurposeH\x00\x12/\n\tprovision\x18\x0b \x01(\x0b\x32\x1a.npd.registry.v1.ProvisionH\x00\x12\'\n\x05\x63lock\x18\x0c \x01(\x0b\x32\x16.npd.registry.v1.ClockH\x00\x12\x34\n\x08\x63\x61lendar\x18\r \x01(\x0b\x32 .npd.registry.v1.WorkingCalendarH\x00\x42\x07\n\x05value\"D\n\x0fRosteredOfficer\x12\x17\n\tagency_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xa6\x01\n\x12RevokedCertificate\x12\x15\n\rissuer_key_id\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.npd.registry.v1.RevocationReason\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x18\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xda\x01\n\x0f\x46ieldDefinition\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tprovision\x18\x02 \x01(\t\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x11\n\tauthority\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\x12\x11\n\tfollowers\x18\x07 \x03(\t\x12!\n\x04lane\x18\x08 \x01(\x0e\x32\x13.npd.common.v1.Lane\"\xe1\x01\n\x05\x43lock\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\x11\n\tstart_act\x18\x04 \x01(\t\x12\x0f\n\x07\x65nd_act\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x05\x12(\n\x04unit\x18\x07 \x01(\x0e\x32\x1a.npd.registry.v1.ClockUnit\x12%\n\nstart_date\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\t \x01(\x0b\x32\x11.google.type.Date\"\xbb\x01\n\x0fWorkingCalendar\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12)\n\trest_days\x18\x02 \x03(\x0e\x32\x16.google.type.DayOfWeek\x12#\n\x08holidays\x18\x03 \x03(\x0b\x32\x11.google.type.Date\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\"\x94\x01\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\r\n\x05paths\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\"\x90\x01\n\tProvision\x12\x14\n\x0cprovision_id\x18\x01 \x01(\t\x12\x10\n\x08\x63itation\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date*l\n\tClockUnit\x12\x1a\n\x16\x43LOCK_UNIT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_UNIT_HOUR\x10\x01\x12\x12\n\x0e\x43LOCK_UNIT_DAY\x10\x02\x12\x1a\n\x16\x43LOCK_UNIT_WORKING_DAY\x10\x03\x32k\n\rPolicyService\x12Z\n\x0bWatchPolicy\x12#.npd.registry.v1.WatchPolicyRequest\x1a$.npd.registry.v1.WatchPolicyResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1cnpd/registry/v1/policy.proto\x12\x0fnpd.registry.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16google/type/date.proto\x1a\x1bgoogle/type/dayofweek.proto\x1a\x18npd/common/v1/lane.proto\x1a\x1cnpd/registry/v1/agency.proto\x1a\x1fnpd/registry/v1/agreement.proto\x1a npd/registry/v1/revocation.proto\"&\n\x12WatchPolicyRequest\x12\x10\n\x08revision\x18\x01 \x01(\x03\"8\n\x13WatchPolicyResponse\x12\x0e\n\x06update\x18\x01 \x01(\x0c\x12\x11\n\tsignature\x18\x02 \x01(\x0c\"\xab\x01\n\x0cPolicyUpdate\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x15\n\rbase_revision\x18\x02 \x01(\x03\x12\x10\n\x08revision\x18\x03 \x01(\x03\x12.\n\nissue_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\x07\x65ntries\x18\x05 \x03(\x0b\x32\x1c.npd.registry.v1.PolicyEntry\"\x8f\x05\n\x0bPolicyEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0f\n\x07removed\x18\x02 \x01(\x08\x12)\n\x06\x61gency\x18\x03 \x01(\x0b\x32\x17.npd.registry.v1.AgencyH\x00\x12)\n\x06system\x18\x04 \x01(\x0b\x32\x17.npd.registry.v1.SystemH\x00\x12\x33\n\x07officer\x18\x05 \x01(\x0b\x32 .npd.registry.v1.RosteredOfficerH\x00\x12/\n\tagreement\x18\x06 \x01(\x0b\x32\x1a.npd.registry.v1.AgreementH\x00\x12\x42\n\x13revoked_certificate\x18\x07 \x01(\x0b\x32#.npd.registry.v1.RevokedCertificateH\x00\x12-\n\x08operator\x18\x08 \x01(\x0b\x32\x19.npd.registry.v1.OperatorH\x00\x12\x31\n\x05\x66ield\x18\t \x01(\x0b\x32 .npd.registry.v1.FieldDefinitionH\x00\x12+\n\x07purpose\x18\n \x01(\x0b\x32\x18.npd.registry.v1.PurposeH\x00\x12/\n\tprovision\x18\x0b \x01(\x0b\x32\x1a.npd.registry.v1.ProvisionH\x00\x12\'\n\x05\x63lock\x18\x0c \x01(\x0b\x32\x16.npd.registry.v1.ClockH\x00\x12\x34\n\x08\x63\x61lendar\x18\r \x01(\x0b\x32 .npd.registry.v1.WorkingCalendarH\x00\x12:\n\tauthority\x18\x0e \x01(\x0b\x32%.npd.registry.v1.CertificateAuthorityH\x00\x42\x07\n\x05value\"D\n\x0fRosteredOfficer\x12\x17\n\tagency_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x18\n\nofficer_id\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\"\xa6\x01\n\x12RevokedCertificate\x12\x15\n\rissuer_key_id\x18\x01 \x01(\t\x12\x15\n\rserial_number\x18\x02 \x01(\t\x12\x31\n\x06reason\x18\x03 \x01(\x0e\x32!.npd.registry.v1.RevocationReason\x12/\n\x0brevoke_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xac\x01\n\x14\x43\x65rtificateAuthority\x12\x14\n\x06key_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04host\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12\x34\n\x05state\x18\x03 \x01(\x0e\x32\x1f.npd.registry.v1.AuthorityStateB\x04\xe2\x41\x01\x02\x12\x34\n\nstate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\"\x18\n\x08Operator\x12\x0c\n\x04name\x18\x01 \x01(\t\"\xda\x01\n\x0f\x46ieldDefinition\x12\x0c\n\x04path\x18\x01 \x01(\t\x12\x11\n\tprovision\x18\x02 \x01(\t\x12\x11\n\tsensitive\x18\x03 \x01(\x08\x12\x11\n\tauthority\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\x12\x11\n\tfollowers\x18\x07 \x03(\t\x12!\n\x04lane\x18\x08 \x01(\x0e\x32\x13.npd.common.v1.Lane\"\xe1\x01\n\x05\x43lock\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\x11\n\tstart_act\x18\x04 \x01(\t\x12\x0f\n\x07\x65nd_act\x18\x05 \x01(\t\x12\x0e\n\x06\x61mount\x18\x06 \x01(\x05\x12(\n\x04unit\x18\x07 \x01(\x0e\x32\x1a.npd.registry.v1.ClockUnit\x12%\n\nstart_date\x18\x08 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\t \x01(\x0b\x32\x11.google.type.Date\"\xbb\x01\n\x0fWorkingCalendar\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12)\n\trest_days\x18\x02 \x03(\x0e\x32\x16.google.type.DayOfWeek\x12#\n\x08holidays\x18\x03 \x03(\x0b\x32\x11.google.type.Date\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\"\x94\x01\n\x07Purpose\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\r\n\x05title\x18\x02 \x01(\t\x12\x11\n\tprovision\x18\x03 \x01(\t\x12\r\n\x05paths\x18\x04 \x03(\t\x12%\n\nstart_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x06 \x01(\x0b\x32\x11.google.type.Date\"\x90\x01\n\tProvision\x12\x14\n\x0cprovision_id\x18\x01 \x01(\t\x12\x10\n\x08\x63itation\x18\x02 \x01(\t\x12\x0f\n\x07summary\x18\x03 \x01(\t\x12%\n\nstart_date\x18\x04 \x01(\x0b\x32\x11.google.type.Date\x12#\n\x08\x65nd_date\x18\x05 \x01(\x0b\x32\x11.google.type.Date*\xc2\x01\n\x0e\x41uthorityState\x12\x1f\n\x1b\x41UTHORITY_STATE_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x41UTHORITY_STATE_PREPARED\x10\x01\x12\x1a\n\x16\x41UTHORITY_STATE_ACTIVE\x10\x02\x12\x1b\n\x17\x41UTHORITY_STATE_TAINTED\x10\x03\x12\x1b\n\x17\x41UTHORITY_STATE_REVOKED\x10\x04\x12\x1b\n\x17\x41UTHORITY_STATE_RETIRED\x10\x05*l\n\tClockUnit\x12\x1a\n\x16\x43LOCK_UNIT_UNSPECIFIED\x10\x00\x12\x13\n\x0f\x43LOCK_UNIT_HOUR\x10\x01\x12\x12\n\x0e\x43LOCK_UNIT_DAY\x10\x02\x12\x1a\n\x16\x43LOCK_UNIT_WORKING_DAY\x10\x03\x32k\n\rPolicyService\x12Z\n\x0bWatchPolicy\x12#.npd.registry.v1.WatchPolicyRequest\x1a$.npd.registry.v1.WatchPolicyResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,8 +43,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ROSTEREDOFFICER'].fields_by_name['agency_id']._serialized_options = b'\342A\001\002'
   _globals['_ROSTEREDOFFICER'].fields_by_name['officer_id']._loaded_options = None
   _globals['_ROSTEREDOFFICER'].fields_by_name['officer_id']._serialized_options = b'\342A\001\002'
-  _globals['_CLOCKUNIT']._serialized_start=2363
-  _globals['_CLOCKUNIT']._serialized_end=2471
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['key_id']._loaded_options = None
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['key_id']._serialized_options = b'\342A\001\002'
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['host']._loaded_options = None
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['host']._serialized_options = b'\342A\001\002'
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['state']._loaded_options = None
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['state']._serialized_options = b'\342A\001\002'
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['state_time']._loaded_options = None
+  _globals['_CERTIFICATEAUTHORITY'].fields_by_name['state_time']._serialized_options = b'\342A\001\002'
+  _globals['_AUTHORITYSTATE']._serialized_start=2599
+  _globals['_AUTHORITYSTATE']._serialized_end=2793
+  _globals['_CLOCKUNIT']._serialized_start=2795
+  _globals['_CLOCKUNIT']._serialized_end=2903
   _globals['_WATCHPOLICYREQUEST']._serialized_start=291
   _globals['_WATCHPOLICYREQUEST']._serialized_end=329
   _globals['_WATCHPOLICYRESPONSE']._serialized_start=331
@@ -52,23 +62,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYUPDATE']._serialized_start=390
   _globals['_POLICYUPDATE']._serialized_end=561
   _globals['_POLICYENTRY']._serialized_start=564
-  _globals['_POLICYENTRY']._serialized_end=1159
-  _globals['_ROSTEREDOFFICER']._serialized_start=1161
-  _globals['_ROSTEREDOFFICER']._serialized_end=1229
-  _globals['_REVOKEDCERTIFICATE']._serialized_start=1232
-  _globals['_REVOKEDCERTIFICATE']._serialized_end=1398
-  _globals['_OPERATOR']._serialized_start=1400
-  _globals['_OPERATOR']._serialized_end=1424
-  _globals['_FIELDDEFINITION']._serialized_start=1427
-  _globals['_FIELDDEFINITION']._serialized_end=1645
-  _globals['_CLOCK']._serialized_start=1648
-  _globals['_CLOCK']._serialized_end=1873
-  _globals['_WORKINGCALENDAR']._serialized_start=1876
-  _globals['_WORKINGCALENDAR']._serialized_end=2063
-  _globals['_PURPOSE']._serialized_start=2066
-  _globals['_PURPOSE']._serialized_end=2214
-  _globals['_PROVISION']._serialized_start=2217
-  _globals['_PROVISION']._serialized_end=2361
-  _globals['_POLICYSERVICE']._serialized_start=2473
-  _globals['_POLICYSERVICE']._serialized_end=2580
+  _globals['_POLICYENTRY']._serialized_end=1219
+  _globals['_ROSTEREDOFFICER']._serialized_start=1221
+  _globals['_ROSTEREDOFFICER']._serialized_end=1289
+  _globals['_REVOKEDCERTIFICATE']._serialized_start=1292
+  _globals['_REVOKEDCERTIFICATE']._serialized_end=1458
+  _globals['_CERTIFICATEAUTHORITY']._serialized_start=1461
+  _globals['_CERTIFICATEAUTHORITY']._serialized_end=1633
+  _globals['_OPERATOR']._serialized_start=1635
+  _globals['_OPERATOR']._serialized_end=1659
+  _globals['_FIELDDEFINITION']._serialized_start=1662
+  _globals['_FIELDDEFINITION']._serialized_end=1880
+  _globals['_CLOCK']._serialized_start=1883
+  _globals['_CLOCK']._serialized_end=2108
+  _globals['_WORKINGCALENDAR']._serialized_start=2111
+  _globals['_WORKINGCALENDAR']._serialized_end=2298
+  _globals['_PURPOSE']._serialized_start=2301
+  _globals['_PURPOSE']._serialized_end=2449
+  _globals['_PROVISION']._serialized_start=2452
+  _globals['_PROVISION']._serialized_end=2596
+  _globals['_POLICYSERVICE']._serialized_start=2905
+  _globals['_POLICYSERVICE']._serialized_end=3012
 # @@protoc_insertion_point(module_scope)

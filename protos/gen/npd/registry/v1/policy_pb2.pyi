@@ -28,6 +28,42 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _AuthorityState:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AuthorityStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_AuthorityState.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    AUTHORITY_STATE_UNSPECIFIED: _AuthorityState.ValueType  # 0
+    """Never sent."""
+    AUTHORITY_STATE_PREPARED: _AuthorityState.ValueType  # 1
+    """Its leaves are accepted; it does not issue yet."""
+    AUTHORITY_STATE_ACTIVE: _AuthorityState.ValueType  # 2
+    """It issues."""
+    AUTHORITY_STATE_TAINTED: _AuthorityState.ValueType  # 3
+    """It issues no more; its leaves are accepted and renew now."""
+    AUTHORITY_STATE_REVOKED: _AuthorityState.ValueType  # 4
+    """Its leaves are refused."""
+    AUTHORITY_STATE_RETIRED: _AuthorityState.ValueType  # 5
+    """Its last leaf has expired."""
+
+class AuthorityState(_AuthorityState, metaclass=_AuthorityStateEnumTypeWrapper):
+    """Where a certification authority is in its life."""
+
+AUTHORITY_STATE_UNSPECIFIED: AuthorityState.ValueType  # 0
+"""Never sent."""
+AUTHORITY_STATE_PREPARED: AuthorityState.ValueType  # 1
+"""Its leaves are accepted; it does not issue yet."""
+AUTHORITY_STATE_ACTIVE: AuthorityState.ValueType  # 2
+"""It issues."""
+AUTHORITY_STATE_TAINTED: AuthorityState.ValueType  # 3
+"""It issues no more; its leaves are accepted and renew now."""
+AUTHORITY_STATE_REVOKED: AuthorityState.ValueType  # 4
+"""Its leaves are refused."""
+AUTHORITY_STATE_RETIRED: AuthorityState.ValueType  # 5
+"""Its last leaf has expired."""
+Global___AuthorityState: _TypeAlias = AuthorityState  # noqa: Y015
+
 class _ClockUnit:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -165,6 +201,7 @@ class PolicyEntry(_message.Message):
     PROVISION_FIELD_NUMBER: _builtins.int
     CLOCK_FIELD_NUMBER: _builtins.int
     CALENDAR_FIELD_NUMBER: _builtins.int
+    AUTHORITY_FIELD_NUMBER: _builtins.int
     key: _builtins.str
     """Key, unique: kind and id, "system/tax/core"."""
     removed: _builtins.bool
@@ -213,6 +250,10 @@ class PolicyEntry(_message.Message):
     def calendar(self) -> Global___WorkingCalendar:
         """A calendar of working days."""
 
+    @_builtins.property
+    def authority(self) -> Global___CertificateAuthority:
+        """A certification authority of agencies or operators."""
+
     def __init__(
         self,
         *,
@@ -229,12 +270,13 @@ class PolicyEntry(_message.Message):
         provision: Global___Provision | None = ...,
         clock: Global___Clock | None = ...,
         calendar: Global___WorkingCalendar | None = ...,
+        authority: Global___CertificateAuthority | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "calendar", b"calendar", "clock", b"clock", "field", b"field", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "authority", b"authority", "calendar", b"calendar", "clock", b"clock", "field", b"field", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "calendar", b"calendar", "clock", b"clock", "field", b"field", "key", b"key", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "removed", b"removed", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agency", b"agency", "agreement", b"agreement", "authority", b"authority", "calendar", b"calendar", "clock", b"clock", "field", b"field", "key", b"key", "officer", b"officer", "operator", b"operator", "provision", b"provision", "purpose", b"purpose", "removed", b"removed", "revoked_certificate", b"revoked_certificate", "system", b"system", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["agency", "system", "officer", "agreement", "revoked_certificate", "operator", "field", "purpose", "provision", "clock", "calendar"]  # noqa: Y015
+    _WhichOneofReturnType_value: _TypeAlias = _typing.Literal["agency", "system", "officer", "agreement", "revoked_certificate", "operator", "field", "purpose", "provision", "clock", "calendar", "authority"]  # noqa: Y015
     _WhichOneofArgType_value: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_value) -> _WhichOneofReturnType_value | None: ...
 
@@ -301,6 +343,44 @@ class RevokedCertificate(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokedCertificate: _TypeAlias = RevokedCertificate  # noqa: Y015
+
+@_typing.final
+class CertificateAuthority(_message.Message):
+    """A certification authority of agencies or operators. Once the policy names one of a kind, leaves of that kind are accepted
+    from those alone that it names, while they are PREPARED, ACTIVE or TAINTED.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    HOST_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    STATE_TIME_FIELD_NUMBER: _builtins.int
+    key_id: _builtins.str
+    """SHA-256 of its SubjectPublicKeyInfo, 64 lower-case hex digits."""
+    host: _builtins.str
+    """The one host that its name constraints permit, "agency.npd.gov.vn"."""
+    state: Global___AuthorityState.ValueType
+    """State."""
+    @_builtins.property
+    def state_time(self) -> _timestamp_pb2.Timestamp:
+        """Since when."""
+
+    def __init__(
+        self,
+        *,
+        key_id: _builtins.str = ...,
+        host: _builtins.str = ...,
+        state: Global___AuthorityState.ValueType = ...,
+        state_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state_time", b"state_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["host", b"host", "key_id", b"key_id", "state", b"state", "state_time", b"state_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CertificateAuthority: _TypeAlias = CertificateAuthority  # noqa: Y015
 
 @_typing.final
 class Operator(_message.Message):
