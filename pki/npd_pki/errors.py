@@ -41,6 +41,10 @@ class ProofOfPossessionFailed(PkiError):
     """A certificate signing request is not signed by the key that it asks a certificate for."""
 
 
+class NamesForeign(PkiError):
+    """A certificate signing request asks for another name than the identity that it is for."""
+
+
 class ValidityMalformed(PkiError):
     """A validity has no time zone, or does not end after it begins."""
 
@@ -53,8 +57,12 @@ class ValidityExceedsIssuer(PkiError):
     """A certificate would outlive the CA that issues it."""
 
 
+class IssuedByThisRoot(PkiError):
+    """A root was asked to cross-certify a CA that it has issued itself: that is a renewal, and `certify` makes it."""
+
+
 class LintFailed(PkiError):
-    """A certificate differs from its profile: it was not signed, or was not returned.
+    """A certificate or revocation list differs from what it must be: it was not signed, or was not returned.
 
     Seeing this means a defect in this library, not a mistake of the caller.
     """
@@ -73,11 +81,27 @@ class NotAuthority(PkiError):
 
 
 class PemMalformed(PkiError):
-    """Bytes are not the PEM that was expected (an encrypted private key counts as malformed)."""
+    """Bytes are not the PEM that was expected: of another sort, cut off or damaged."""
+
+
+class PassphraseMissing(PkiError):
+    """A private key is encrypted, and no passphrase was given."""
+
+
+class PassphraseWrong(PkiError):
+    """The passphrase that was given does not open the private key."""
+
+
+class PassphraseMalformed(PkiError):
+    """A passphrase is empty, longer than 1023 bytes, or not one line."""
+
+
+class PrivateKeyUnencrypted(PkiError):
+    """A private key is not encrypted although a passphrase for it was given: it is not the file that was meant."""
 
 
 class PrivateKeyExposed(PkiError):
-    """A private key file can be read or written by others than its owner, so the key may already be known to them."""
+    """A file with a private key, passphrase or PIN is open to others than its owner, who may already know it."""
 
     def __init__(self, path: Path, mode: int) -> None:
         super().__init__(f"{path} has mode {mode:04o}, open to group or others; run: chmod 600 {quote(str(path))}")
@@ -86,6 +110,22 @@ class PrivateKeyExposed(PkiError):
 
 class TrustBundleMalformed(PkiError):
     """A trust bundle is empty, or holds something else than self-signed roots."""
+
+
+class TrustBundleUntrusted(PkiError):
+    """A signed trust bundle bears the signature of no root that is trusted already."""
+
+
+class RevocationListMalformed(PkiError):
+    """A revocation list is not one of the mesh: unreadable, without number or issuer key, or a serial number twice."""
+
+
+class RevocationListUntrusted(PkiError):
+    """A revocation list does not bear the signature of the CA that it is said to come from."""
+
+
+class NumberWentBack(PkiError):
+    """A revocation list is not newer than the one before it: somebody works with an old copy of the CA's state."""
 
 
 class CredentialsMismatched(PkiError):
@@ -102,3 +142,31 @@ class StoreOccupied(PkiError):
 
 class StoreIncomplete(PkiError):
     """A file that a stored hierarchy consists of is missing."""
+
+
+class StoreAmbiguous(PkiError):
+    """The directory of a CA says twice where its key is."""
+
+
+class TokenSupportMissing(PkiError):
+    """A key is in a hardware module, and the library that talks to one is not installed."""
+
+
+class TokenSettingsMalformed(PkiError):
+    """The file that says where in a hardware module a key is lacks an entry, or holds one that nobody knows."""
+
+
+class TokenUnavailable(PkiError):
+    """A hardware module cannot be reached, does not hold the token or key that was named, or refused to work."""
+
+
+class TokenKeyExists(PkiError):
+    """A token holds a key of this label already; none is ever replaced."""
+
+
+class PinWrong(PkiError):
+    """A token refused its PIN. It was tried once and is not tried again, since a few wrong ones lock the token."""
+
+
+class PinLocked(PkiError):
+    """A token takes no PIN now: it is locked, or one more wrong PIN would lock it."""

@@ -1,7 +1,8 @@
 """Key pairs: making, saving and loading them. Signs nothing and issues nothing.
 
 EC P-384 for the root, EC P-256 for issuing CAs and leaves (DESIGN.md part 5; NIST SP 800-186), Ed25519 for the policy
-snapshots and checkpoints of a room (RFC 8410), which are never TLS keys. RSA is not spoken.
+snapshots and checkpoints of a room (RFC 8410), which are never TLS keys. The key that an agency brings for a leaf may
+also be RSA; no CA signs with one.
 """
 
 from hashlib import sha256
@@ -10,10 +11,12 @@ from typing import TypeAlias
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
     Encoding,
+    KeySerializationEncryption,
     NoEncryption,
     PrivateFormat,
     PublicFormat,
@@ -21,8 +24,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
 
-from npd_pki.errors import KeyUnacceptable, PemMalformed
+from npd_pki.errors import (
+    KeyUnacceptable,
+    PassphraseMissing,
+    PassphraseWrong,
+    PemMalformed,
+    PrivateKeyUnencrypted,
+)
 from npd_pki.files import PRIVATE, PUBLIC, PemFile, read_private, replace_files
+from npd_pki.passphrase import require_passphrase
+from npd_pki.rsa_weakness import require_strong
 
 SigningKey: TypeAlias = ec.EllipticCurvePrivateKey
 """What a CA signs with. The seam for a hardware module: `cryptography` calls `sign` and `public_key` of any subclass of
@@ -30,6 +41,8 @@ this abstract class, so a key that never leaves its device is a subclass whose `
 
 PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 PublicKey: TypeAlias = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+LeafKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+LeafPublicKey: TypeAlias = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 _HASHES: dict[str, hashes.SHA256 | hashes.SHA384] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
 
@@ -49,14 +62,23 @@ def generate_ed25519_key() -> ed25519.Ed25519PrivateKey:
     return ed25519.Ed25519PrivateKey.generate()
 
 
-def private_key_pem(key: PrivateKey) -> bytes:
-    """A private key as unencrypted PKCS#8 PEM (RFC 5958). Only ever for a file of mode 0600."""
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def private_key_pem(key: PrivateKey, passphrase: bytes | None = None) -> bytes:
+    """A private key as PKCS#8 PEM (RFC 5958), encrypted if a passphrase is given. Only ever for a file of mode 0600.
+
+    Raises PassphraseMalformed.
+    """
+    encryption: KeySerializationEncryption = NoEncryption()
+    if passphrase is not None:
+        encryption = BestAvailableEncryption(require_passphrase(passphrase))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
 
 
-def save_private_key(path: Path, key: PrivateKey) -> None:
-    """Write a private key into a file of mode 0600, whole or not at all, replacing what was there. Raises OSError."""
-    replace_files(path.parent, [PemFile(path.name, private_key_pem(key), PRIVATE)])
+def save_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = None) -> None:
+    """Write a private key into a file of mode 0600, whole or not at all, replacing what was there.
+
+    Raises PassphraseMalformed, OSError.
+    """
+    replace_files(path.parent, [PemFile(path.name, private_key_pem(key, passphrase), PRIVATE)])
 
 
 def save_public_key(path: Path, key: PublicKey) -> None:
@@ -65,13 +87,14 @@ def save_public_key(path: Path, key: PublicKey) -> None:
     replace_files(path.parent, [PemFile(path.name, content, PUBLIC)])
 
 
-def load_ec_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def load_ec_private_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCurvePrivateKey:
     """Read the P-256 or P-384 key of a CA or a leaf.
 
-    Raises PrivateKeyExposed if others than the owner may touch the file, PemMalformed, KeyUnacceptable for another type
-    or curve, OSError.
+    Raises PrivateKeyExposed if others than the owner may touch the file, PassphraseMissing if the key is encrypted and no
+    passphrase is given, PassphraseWrong, PrivateKeyUnencrypted if one is given for a bare key, PemMalformed,
+    KeyUnacceptable for another type or curve, OSError.
     """
-    key = _load_private_key(path)
+    key = _load_private_key(path, passphrase)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise KeyUnacceptable(f"{path} holds no EC key")
     require_ec_public_key(key.public_key())
@@ -80,7 +103,7 @@ def load_ec_private_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 def load_ed25519_private_key(path: Path) -> ed25519.Ed25519PrivateKey:
     """Read a room's policy or checkpoint key. Raises as `load_ec_private_key` does."""
-    key = _load_private_key(path)
+    key = _load_private_key(path, None)
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise KeyUnacceptable(f"{path} holds no Ed25519 key")
     return key
@@ -98,18 +121,30 @@ def load_ed25519_public_key(path: Path) -> ed25519.Ed25519PublicKey:
 
 
 def require_ec_public_key(key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
-    """Return the key if it may stand in a certificate: EC on P-256 or P-384. Raises KeyUnacceptable."""
+    """Return the key if it may be a CA's: EC on P-256 or P-384. Raises KeyUnacceptable."""
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
-        raise KeyUnacceptable("a certificate of the mesh holds an EC key on P-256 or P-384, no other")
+        raise KeyUnacceptable("a CA of the mesh has an EC key on P-256 or P-384, no other")
     return key
 
 
-def signature_hash(key: ec.EllipticCurvePublicKey) -> hashes.SHA256 | hashes.SHA384:
-    """The hash with which a key on this curve signs, as strong as the curve (RFC 5480 section 4)."""
-    return _HASHES[key.curve.name]
+def require_leaf_public_key(key: PublicKeyTypes) -> LeafPublicKey:
+    """Return the key if it may stand in a leaf: EC on P-256 or P-384, or RSA of 3072 bits or more without known weakness.
+
+    Raises KeyUnacceptable. Source: NIST SP 800-57 part 1, 5.6.1.1 (128 bits of strength).
+    """
+    if isinstance(key, rsa.RSAPublicKey):
+        return require_strong(key)
+    if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
+        raise KeyUnacceptable("a certificate of the mesh holds an EC key on P-256 or P-384, or RSA of 3072 bits or more")
+    return key
 
 
-def key_id(key: PublicKey) -> str:
+def signature_hash(key: LeafPublicKey) -> hashes.SHA256 | hashes.SHA384:
+    """The hash with which a key signs, as strong as its curve (RFC 5480 section 4); SHA-256 for RSA."""
+    return hashes.SHA256() if isinstance(key, rsa.RSAPublicKey) else _HASHES[key.curve.name]
+
+
+def key_id(key: PublicKey | rsa.RSAPublicKey) -> str:
     """SHA-256 of a public key's DER SubjectPublicKeyInfo, in lower-case hexadecimal.
 
     The same for every certificate that a key has ever had, so it outlives the renewal of a CA certificate.
@@ -117,9 +152,29 @@ def key_id(key: PublicKey) -> str:
     return sha256(key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
-def _load_private_key(path: Path) -> object:
+def _load_private_key(path: Path, passphrase: bytes | None) -> object:
+    """Without the passphrase first: what is no key at all is told apart from what the passphrase does not open.
+
+    No cause is chained to a refusal: what a parser says about the bytes of a private key has no place in a log.
+    """
+    content = read_private(path)
     try:
-        return load_pem_private_key(read_private(path), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        # No cause is chained: what a parser says about the bytes of a private key has no place in a log.
-        raise PemMalformed(f"{path} holds no unencrypted PEM private key") from None
+        key = load_pem_private_key(content, password=None)
+    except TypeError:
+        return _decrypted(path, content, passphrase)
+    except (ValueError, UnsupportedAlgorithm):
+        raise PemMalformed(f"{path} holds no whole PEM private key: restore it from a copy") from None
+    if passphrase is not None:
+        raise PrivateKeyUnencrypted(f"{path} is not encrypted, but a passphrase is given: is it the file you mean?")
+    return key
+
+
+def _decrypted(path: Path, content: bytes, passphrase: bytes | None) -> object:
+    if passphrase is None:
+        raise PassphraseMissing(f"{path} is encrypted: give its passphrase")
+    try:
+        return load_pem_private_key(content, password=require_passphrase(passphrase))
+    except ValueError:
+        raise PassphraseWrong(f"the passphrase does not open {path}, or the file is damaged") from None
+    except UnsupportedAlgorithm:
+        raise PemMalformed(f"{path} is encrypted in a way that cannot be read here") from None

@@ -5,16 +5,19 @@ is how Let's Encrypt's CA does it. The sources of what is expected are those of 
 """
 
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
 
+from npd_pki.distribution import crl_distribution_points
 from npd_pki.errors import KeyUnacceptable, LintFailed
 from npd_pki.identity import Identity, Kind
-from npd_pki.keys import require_ec_public_key
+from npd_pki.issuance import issuer_key_id
+from npd_pki.keys import require_ec_public_key, require_leaf_public_key
 from npd_pki.profile import AuthorityProfile, Profile
 from npd_pki.validity import BACKDATING, Validity
 
@@ -43,9 +46,10 @@ def lint_leaf(
         (x509.ExtendedKeyUsage(profile.purposes), profile.purposes_critical),
         (x509.SubjectAlternativeName(names), False),
         (_key_of(issuer), False),
+        (crl_distribution_points(identity.environment, issuer_key_id(issuer)), False),
     ]
     _raise(
-        *_field_findings(certificate, issuer),
+        *_field_findings(certificate, issuer, require_leaf_public_key),
         *_leaf_subject_findings(certificate),
         *_life_findings(certificate, issuer, profile.longest_life),
         *_extension_findings(certificate, expected),
@@ -70,9 +74,10 @@ def lint_issuing_ca(
         (x509.ExtendedKeyUsage(profile.purposes), False),
         (x509.NameConstraints([permitted], excluded or None), True),
         (_key_of(issuer), False),
+        (crl_distribution_points(environment, issuer_key_id(issuer)), False),
     ]
     _raise(
-        *_field_findings(certificate, issuer),
+        *_field_findings(certificate, issuer, require_ec_public_key),
         *_authority_subject_findings(certificate, profile, environment),
         *_life_findings(certificate, issuer, profile.longest_life),
         *_extension_findings(certificate, expected),
@@ -82,7 +87,7 @@ def lint_issuing_ca(
 def lint_root(certificate: x509.Certificate, *, profile: AuthorityProfile, environment: str) -> None:
     """Check a self-signed root against its profile. Raises LintFailed with every finding."""
     _raise(
-        *_field_findings(certificate, certificate),
+        *_field_findings(certificate, certificate, require_ec_public_key),
         *_authority_subject_findings(certificate, profile, environment),
         *_life_findings(certificate, certificate, profile.longest_life),
         *_extension_findings(certificate, _authority_extensions(profile)),
@@ -103,7 +108,9 @@ def _key_of(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier(digest, authority_cert_issuer=None, authority_cert_serial_number=None)
 
 
-def _field_findings(certificate: x509.Certificate, issuer: x509.Certificate) -> Iterator[str]:
+def _field_findings(
+    certificate: x509.Certificate, issuer: x509.Certificate, require_key: Callable[[PublicKeyTypes], object]
+) -> Iterator[str]:
     """RFC 5280 4.1: serial number, signature algorithm, issuer, key."""
     if not 1 << 64 <= certificate.serial_number < 1 << 159:
         yield "the serial number is too short to be random, or does not fit 20 octets"
@@ -115,7 +122,7 @@ def _field_findings(certificate: x509.Certificate, issuer: x509.Certificate) -> 
     if certificate.issuer != issuer.subject:
         yield "the issuer is not the subject of the issuing certificate"
     try:
-        require_ec_public_key(certificate.public_key())
+        require_key(certificate.public_key())
     except KeyUnacceptable as error:
         yield str(error)
     if issuer is not certificate and certificate.public_key() == issuer_key:

@@ -42,12 +42,13 @@ def _key_usage(
 class Profile:
     """A sort of leaf certificate.
 
-    `kinds` are the CAs that issue it; `purposes` its extended key usage, which every implementation must understand or
+    `version` rises with every change of the row, so that an approval names what was approved. `kinds` are the CAs that issue it; `purposes` its extended key usage, which every implementation must understand or
     refuse if `purposes_critical`; `names_hosts` whether it carries DNS names (then at least one) beside its URI. A life
     counts from the moment of issue; back-dating comes on top.
     """
 
     name: str
+    version: int
     kinds: frozenset[Kind]
     key_usage: x509.KeyUsage
     purposes: tuple[ObjectIdentifier, ...]
@@ -59,6 +60,7 @@ class Profile:
 
 ROOM_TLS = Profile(
     name="room-tls",
+    version=1,
     kinds=frozenset({Kind.MESH}),
     key_usage=_key_usage(digital_signature=True),
     purposes=(ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
@@ -71,6 +73,7 @@ ROOM_TLS = Profile(
 
 CLIENT_TLS = Profile(
     name="client-tls",
+    version=1,
     kinds=frozenset({Kind.AGENCY, Kind.OPERATOR}),
     key_usage=_key_usage(digital_signature=True),
     purposes=(ExtendedKeyUsageOID.CLIENT_AUTH,),
@@ -83,6 +86,7 @@ CLIENT_TLS = Profile(
 
 SIGNING = Profile(
     name="signing",
+    version=1,
     kinds=frozenset({Kind.AGENCY, Kind.OPERATOR}),
     key_usage=_key_usage(digital_signature=True, content_commitment=True),
     purposes=(DOCUMENT_SIGNING,),

@@ -7,9 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from npd_pki.distribution import crl_distribution_points
 from npd_pki.errors import NotAuthority
 from npd_pki.identity import Identity, Kind, host_of
-from npd_pki.keys import key_id
+from npd_pki.keys import LeafPublicKey, key_id, require_ec_public_key
 from npd_pki.profile import AuthorityProfile, Profile
 from npd_pki.validity import Validity
 
@@ -20,7 +21,7 @@ def leaf_tbs(
     profile: Profile,
     identity: Identity,
     dns_names: Sequence[str],
-    public_key: ec.EllipticCurvePublicKey,
+    public_key: LeafPublicKey,
     validity: Validity,
     issuer: x509.Certificate,
 ) -> x509.CertificateBuilder:
@@ -38,6 +39,7 @@ def leaf_tbs(
         .add_extension(x509.ExtendedKeyUsage(profile.purposes), critical=profile.purposes_critical)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .add_extension(authority_key_identifier(issuer), critical=False)
+        .add_extension(revocation_list_of(issuer), critical=False)
     )
 
 
@@ -64,6 +66,7 @@ def issuing_ca_tbs(
         .add_extension(x509.ExtendedKeyUsage(profile.purposes), critical=False)
         .add_extension(name_constraints(profile, kind, environment), critical=True)
         .add_extension(authority_key_identifier(issuer), critical=False)
+        .add_extension(revocation_list_of(issuer), critical=False)
     )
 
 
@@ -86,6 +89,12 @@ def authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdent
     """The issuer's key by its subject key identifier (RFC 5280 4.2.1.1)."""
     identifier = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
+
+
+def revocation_list_of(issuer: x509.Certificate) -> x509.CRLDistributionPoints:
+    """Where the issuer's revocation list is. Raises NotAuthority, KeyUnacceptable."""
+    issuer_key_id = key_id(require_ec_public_key(issuer.public_key()))
+    return crl_distribution_points(environment_of(issuer.subject), issuer_key_id)
 
 
 def authority_subject(profile: AuthorityProfile, environment: str, public_key: ec.EllipticCurvePublicKey) -> x509.Name:
@@ -122,7 +131,7 @@ def _authority_tbs(
 
 
 def _tbs(
-    subject: x509.Name, issuer: x509.Name, public_key: ec.EllipticCurvePublicKey, validity: Validity
+    subject: x509.Name, issuer: x509.Name, public_key: LeafPublicKey, validity: Validity
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()

@@ -26,6 +26,8 @@ KEY_FILE = "tls.key"
 """The private key of that certificate, unencrypted PEM, readable by its owner alone."""
 AUTHORITIES_FILE = "ca.crt"
 """The root certificates that the system trusts."""
+DATA_LINK = "..data"
+"""Symbolic link to the generation of files in use, where a whole generation is swapped at once (Kubernetes' layout)."""
 
 DirectoryPath: TypeAlias = str | os.PathLike[str]
 
@@ -89,12 +91,14 @@ class CredentialFiles:
     def read(cls, directory: DirectoryPath) -> Self:
         """Read the files of one generation. Raises FileMissing.
 
-        A mounted Kubernetes Secret swaps the symbolic link `..data`, and others swap the directory itself: the link is
-        followed once, so that no key is read with another generation's certificate.
+        A mounted Kubernetes Secret and `npd_client.store` swap the symbolic link `..data`, and others swap the directory
+        itself: the link is followed once, so that no key is read with another generation's certificate. It counts only
+        where all three files lead through it, for somebody may have put plain ones in their places since.
         """
         place = Path(directory)
-        data = place / "..data"
-        generation = (data if data.exists() else place).resolve()
+        names = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
+        is_swapped = (place / DATA_LINK).exists() and all(_leads_through(place / name) for name in names)
+        generation = (place / DATA_LINK if is_swapped else place).resolve()
         key, key_is_exposed = _read(place, generation / KEY_FILE)
         chain, _ = _read(place, generation / CERTIFICATE_FILE)
         roots, _ = _read(place, generation / AUTHORITIES_FILE)
@@ -140,23 +144,19 @@ class Credentials:
                 f"{files.directory / KEY_FILE} can be read by others. Make it yours alone (chmod 600), and if others "
                 "had access to this computer, ask for a new certificate with a new key."
             )
-        leaf, *presented = _certificates(files.directory / CERTIFICATE_FILE, files.certificate_chain)  # (2)
-        anchors = _certificates(files.directory / AUTHORITIES_FILE, files.root_certificates)
-        _require_key(files, leaf, presented)  # (3)
-        _require_client_usage(files.directory / CERTIFICATE_FILE, leaf)  # (4)
+        leaf, *presented = certificates_of(files.directory / CERTIFICATE_FILE, files.certificate_chain)  # (2)
+        anchors = certificates_of(files.directory / AUTHORITIES_FILE, files.root_certificates)
+        require_key(files, leaf, presented)  # (3)
+        require_client_usage(files.directory / CERTIFICATE_FILE, leaf)  # (4)
         credentials = cls(files, leaf, files.digest)
         credentials.require_valid_at(now)  # (5)
-        _require_chain(files.directory, leaf, presented, anchors, now)  # (6)
+        require_chain(files.directory, leaf, presented, anchors, now)  # (6)
         return credentials
 
     @property
     def identity(self) -> str:
         """The URI that the certificate names, such as `spiffe://agency.npd.gov.vn/tax/core`; empty if it names none."""
-        try:
-            names = self.leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        except x509.ExtensionNotFound:
-            return ""
-        return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "")
+        return identity_of(self.leaf)
 
     @property
     def expire_time(self) -> datetime:
@@ -165,17 +165,11 @@ class Credentials:
 
     def require_valid_at(self, now: datetime) -> None:
         """Raise CertificateExpired or CertificateNotYetValid unless the certificate is valid at that moment."""
-        place = self.files.directory / CERTIFICATE_FILE
-        if now > self.leaf.not_valid_after_utc:
-            raise CertificateExpired(
-                f"Your certificate {place} expired on {_text(self.leaf.not_valid_after_utc)}. Renew it. If that moment "
-                f"is still to come, set this computer's clock, which says {_text(now)}."
-            )
-        if now < self.leaf.not_valid_before_utc:
-            raise CertificateNotYetValid(
-                f"Your certificate {place} is valid only from {_text(self.leaf.not_valid_before_utc)}, but this "
-                f"computer's clock says {_text(now)}. Set the clock if it is slow; otherwise wait."
-            )
+        require_valid_at(self.files.directory / CERTIFICATE_FILE, self.leaf, now)
+
+
+def _leads_through(path: Path) -> bool:
+    return path.is_symlink() and os.readlink(path).startswith(f"{DATA_LINK}/")
 
 
 def _read(place: Path, path: Path) -> tuple[bytes, bool]:
@@ -198,10 +192,34 @@ def _is_exposed(status: os.stat_result) -> bool:
     return bool(status.st_mode & (0o037 if lent_by_root else 0o077))
 
 
-def _certificates(path: Path, pem: bytes) -> list[x509.Certificate]:
+def identity_of(leaf: x509.Certificate) -> str:
+    """The first URI that a certificate names; empty if it names none."""
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return ""
+    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "")
+
+
+def require_valid_at(path: Path, leaf: x509.Certificate, now: datetime) -> None:
+    """Raise CertificateExpired or CertificateNotYetValid unless the certificate of that file is valid at that moment."""
+    if now > leaf.not_valid_after_utc:
+        raise CertificateExpired(
+            f"Your certificate {path} expired on {_text(leaf.not_valid_after_utc)}. Renew it. If that moment "
+            f"is still to come, set this computer's clock, which says {_text(now)}."
+        )
+    if now < leaf.not_valid_before_utc:
+        raise CertificateNotYetValid(
+            f"Your certificate {path} is valid only from {_text(leaf.not_valid_before_utc)}, but this "
+            f"computer's clock says {_text(now)}. Set the clock if it is slow; otherwise wait."
+        )
+
+
+def certificates_of(path: Path, pem: bytes) -> list[x509.Certificate]:
+    """The certificates of a PEM file in their order, at least one. Raises PemIncomplete, which names the file."""
     _require_whole(path, pem, _CERTIFICATE_LABELS)
     try:
-        return x509.load_pem_x509_certificates(pem)
+        return x509.load_pem_x509certificates_of(pem)
     except ValueError as error:
         raise PemIncomplete(f"{path} holds a certificate that cannot be parsed. Copy the file again.") from error
 
@@ -217,7 +235,8 @@ def _require_whole(path: Path, pem: bytes, labels: Sequence[bytes]) -> None:
         )
 
 
-def _require_key(files: CredentialFiles, leaf: x509.Certificate, presented: Sequence[x509.Certificate]) -> None:
+def require_key(files: CredentialFiles, leaf: x509.Certificate, presented: Sequence[x509.Certificate]) -> None:
+    """Raise PemIncomplete, KeyUnusable or KeyMismatch unless the key of the files is that of the leaf."""
     place = files.directory / KEY_FILE
     _require_whole(place, files.private_key, _KEY_LABELS)
     try:
@@ -227,9 +246,9 @@ def _require_key(files: CredentialFiles, leaf: x509.Certificate, presented: Sequ
     except (ValueError, UnsupportedAlgorithm):
         # No cause is chained: what a parser says about the bytes of a key has no place in a log.
         raise KeyUnusable(f"{place} holds no private key that can be read. Copy the file again.") from None
-    if _spki(key.public_key()) == _spki(leaf.public_key()):
+    if spki_of(key.public_key()) == spki_of(leaf.public_key()):
         return
-    if any(_spki(key.public_key()) == _spki(other.public_key()) for other in presented):
+    if any(spki_of(key.public_key()) == spki_of(other.public_key()) for other in presented):
         raise KeyMismatch(
             f"{files.directory / CERTIFICATE_FILE} has another certificate before yours. Put yours first."
         )
@@ -239,12 +258,14 @@ def _require_key(files: CredentialFiles, leaf: x509.Certificate, presented: Sequ
     )
 
 
-def _spki(key: PublicKeyTypes) -> bytes:
+def spki_of(key: PublicKeyTypes) -> bytes:
+    """A public key's SubjectPublicKeyInfo, DER: equal for equal keys."""
     return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _require_client_usage(path: Path, leaf: x509.Certificate) -> None:
-    if _is_authority(leaf):
+def require_client_usage(path: Path, leaf: x509.Certificate) -> None:
+    """Raise CertificateUnfit for the certificate of a CA, and for one that is not for TLS clients."""
+    if is_authority(leaf):
         raise CertificateUnfit(f"{path} begins with the certificate of a CA. Put your own first.")
     try:
         usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
@@ -256,14 +277,17 @@ def _require_client_usage(path: Path, leaf: x509.Certificate) -> None:
         )
 
 
-def _require_chain(
+def require_chain(
     directory: Path,
     leaf: x509.Certificate,
     presented: Sequence[x509.Certificate],
     anchors: Sequence[x509.Certificate],
     now: datetime,
 ) -> None:
-    """By signatures and dates alone: the name constraints of the CAs are the server's to enforce."""
+    """Raise ChainBroken unless the leaf leads to one of the anchors, all valid now.
+
+    By signatures and dates alone: the name constraints of the CAs are the server's to enforce.
+    """
     if _leads(leaf, _valid(presented, now), _valid(anchors, now)):
         return
     if _leads(leaf, presented, anchors):
@@ -295,7 +319,7 @@ def _leads(
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    if not _is_authority(issuer):
+    if not is_authority(issuer):
         return False
     try:
         certificate.verify_directly_issued_by(issuer)
@@ -304,7 +328,13 @@ def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def is_issued_by_itself(certificate: x509.Certificate) -> bool:
+    """Whether this is a root: a CA's certificate, signed with its own key."""
+    return _issued(certificate, certificate)
+
+
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether the basic constraints say that this is a CA's certificate."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

@@ -15,9 +15,8 @@ from services.mesh.core.config import RoomSettings, SettingsInvalid
 from services.mesh.core.db import Database, open_engine
 from services.mesh.core.errors import StoreUnavailable
 from services.mesh.core.methods import Methods
-from services.mesh.wire import chain, evidence, relay
 from services.mesh.wire.credentials import ServerCredentials
-from services.mesh.wire.room import House, Room
+from services.mesh.wire.room import OWN_METHODS, House, Room
 from services.mesh.wire.server import HEALTH_METHODS, MethodsIncomplete, require_complete
 
 
@@ -93,8 +92,7 @@ def _house(room: Room, settings: RoomSettings) -> tuple[Finding, Methods]:
         return Finding("keys", str(error)), {}
     try:
         composition = room.compose(house)
-        everywhere = {**evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
-        methods = {**composition.methods, **everywhere}
+        methods = {**composition.methods, **OWN_METHODS}
         require_complete(composition.served, {**composition.methods, **HEALTH_METHODS})
     except (SettingsInvalid, MethodsIncomplete, OSError) as error:
         return Finding("keys", str(error)), {}

@@ -11,6 +11,8 @@ from npd.registry.v1 import (
     agency_pb2_grpc,
     agreement_pb2,
     agreement_pb2_grpc,
+    certificate_authority_pb2,
+    certificate_authority_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
     policy_pb2,
@@ -28,6 +30,7 @@ from services.registry import convert, servicer
 from services.registry.domain import Thresholds
 from services.registry.operations.agencies import AgencyOperations
 from services.registry.operations.agreements import AgreementOperations
+from services.registry.operations.certificate_acts import CertificateActOperations
 from services.registry.operations.directory import DirectoryOperations
 from services.registry.operations.revocations import RevocationOperations
 from services.registry.operations.rights import RightsOperations
@@ -88,6 +91,11 @@ def compose(house: House) -> Composition:
                 revocation_pb2.DESCRIPTOR.services_by_name["RevocationService"],
                 revocation_pb2_grpc.add_RevocationServiceServicer_to_server,
                 servicer.RevocationServicer(RevocationOperations(store, clock)),
+            ),
+            Served(
+                certificate_authority_pb2.DESCRIPTOR.services_by_name["CertificateActService"],
+                certificate_authority_pb2_grpc.add_CertificateActServiceServicer_to_server,
+                servicer.CertificateActServicer(CertificateActOperations(store, clock), settings.environment),
             ),
             Served(
                 rights_pb2.DESCRIPTOR.services_by_name["RightsService"],

@@ -73,12 +73,15 @@ def revision_from_wire(revision: int) -> int:
 def agency_from_wire(wire: agency_pb2.Agency) -> domain.Agency:
     """An agency to register."""
     agency_id = formats.require_identifier("agency.agency_id", wire.agency_id)
-    return domain.Agency(agency_id, formats.require_name("agency.name", wire.name))
+    name = formats.require_name("agency.name", wire.name)
+    return domain.Agency(
+        agency_id, name, formats.require_contact("agency.contact", wire.contact) if wire.contact else ""
+    )
 
 
 def agency_to_wire(agency: domain.Agency) -> agency_pb2.Agency:
     """An agency."""
-    return agency_pb2.Agency(agency_id=agency.agency_id, name=agency.name)
+    return agency_pb2.Agency(agency_id=agency.agency_id, name=agency.name, contact=agency.contact)
 
 
 def agencies_to_wire(agencies: Sequence[domain.Agency], page: domain.Page) -> agency_pb2.ListAgenciesResponse:
@@ -189,12 +192,12 @@ def certificate_from_wire(wire: revocation_pb2.RevokeCertificateRequest) -> doma
     )
 
 
-def revocation_reason_from_wire(reason: int) -> domain.RevocationReason:
+def revocation_reason_from_wire(reason: int, field: str = "reason") -> domain.RevocationReason:
     """Why a certificate is revoked."""
     try:
         return domain.RevocationReason(reason)
     except ValueError:
-        raise InvalidField("reason", "must be a reason of the contract") from None
+        raise InvalidField(field, "must be a reason of the contract") from None
 
 
 def standing_to_wire(standing: domain.Standing, leaf: Leaf) -> rights_pb2.WhoAmIResponse:

@@ -25,6 +25,13 @@ def flow_from_wire(wire: directory_pb2.ReportContactsRequest) -> Flow:
     )
 
 
+def policy_revision_from_wire(wire: directory_pb2.ReportContactsRequest) -> int:
+    """The revision by which a room decides; 0 before it has one."""
+    if wire.policy_revision < 0:
+        raise InvalidField("policy_revision", "must not be negative")
+    return wire.policy_revision
+
+
 def connections_to_wire(connections: Sequence[domain.Connection]) -> directory_pb2.ListConnectionsResponse:
     """The directory."""
     return directory_pb2.ListConnectionsResponse(connections=map(_connection_to_wire, connections))
@@ -88,6 +95,7 @@ def _connection_to_wire(connection: domain.Connection) -> directory_pb2.Connecti
         name=connection.name,
         title=connection.title,
         state=connection.state.value,  # type: ignore[arg-type]  # a test holds the numbers equal
+        policy_revision=connection.flow.policy_revision,
     )
     if connection.system_state is not None:
         wire.system_state = SYSTEM_STATES[connection.system_state]

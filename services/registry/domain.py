@@ -8,6 +8,7 @@ from typing import TypeAlias
 
 from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
+from services.mesh.core.authorities import Authority, AuthorityState
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import CLOCKS_APART, Validity
 from services.mesh.core.contacts import Backlog, Lag
@@ -66,10 +67,11 @@ class ConnectionState(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Agency:
-    """An agency."""
+    """An agency, and where its administrators are reached; empty if it never said."""
 
     agency_id: str
     name: str
+    contact: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +121,31 @@ class Revocation:
     serial_number: str
     reason: RevocationReason
     revoke_time: datetime
+
+    @property
+    def certificate(self) -> CertificateName:
+        """The certificate that is revoked."""
+        return CertificateName(self.issuer_key_id, self.serial_number)
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAct:
+    """What the issuer did with a certificate or an authority. `digest` is the SHA-256 of the act as it was told."""
+
+    act_id: str
+    digest: bytes
+    method: str
+    actor: str
+    object: str
+    revocations: tuple[Revocation, ...]
+    authority: Authority | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedAct:
+    """An act that is recorded."""
+
+    act_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +254,7 @@ PolicyObject: TypeAlias = (
     | Officer
     | Agreement
     | Revocation
+    | Authority
     | Operator
     | FieldDefinition
     | Purpose
@@ -274,12 +302,13 @@ class LastContact:
 class LastFlow:
     """How far messages and changes of a system or a room have flowed, by the last report of each kind.
 
-    None: it never contributed, hands nothing on, follows nothing.
+    None: it never contributed, hands nothing on, follows nothing. `policy_revision` is 0 for who never told of one.
     """
 
     contribution_time: datetime | None = None
     backlog: Backlog | None = None
     lag: Lag | None = None
+    policy_revision: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -345,6 +374,21 @@ def _require_grant(
         if path not in purpose.paths:
             rule = f"purpose {purpose.code} by {purpose.provision}"
             raise FieldOutsidePurpose(purpose=purpose.code, field=path, rule=rule)
+
+
+def authority_after(known: Authority | None, told: Authority, now: datetime) -> Authority:
+    """The authority once the issuer has told of it.
+
+    REVOKED is for good, and counts whenever it comes: acts may come late, and the issuer's store may be a restored one.
+    Of other states an older one changes nothing; a time ahead of our clock is not waited for. The host stays, for it is
+    part of the authority's certificate.
+    """
+    if known is None:
+        return told
+    is_old = told.state_time < min(known.state_time, now)
+    if known.state is AuthorityState.REVOKED or (is_old and told.state is not AuthorityState.REVOKED):
+        return known
+    return replace(told, host=known.host)
 
 
 def is_timely(signature: Signature, now: datetime) -> bool:

@@ -1,6 +1,7 @@
 """Turns changes of the policy into the entries that rooms receive; `services.mesh.wire.policy_entries` reads them."""
 
 from npd.registry.v1 import policy_pb2
+from services.mesh.core.authorities import Authority
 from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
 from services.mesh.core.rights import FieldDefinition, Provision, Purpose, System
 from services.registry import convert
@@ -31,6 +32,9 @@ def _entry(subject: PolicyObject) -> policy_pb2.PolicyEntry:
         case Revocation():
             key = f"revoked_certificate/{subject.issuer_key_id}/{subject.serial_number}"
             return policy_pb2.PolicyEntry(key=key, revoked_certificate=_revoked(subject))
+        case Authority():
+            key = f"authority/{subject.key_id}"
+            return policy_pb2.PolicyEntry(key=key, authority=_authority(subject))
         case Operator(name):
             return policy_pb2.PolicyEntry(key=f"operator/{name}", operator=policy_pb2.Operator(name=name))
         case FieldDefinition():
@@ -51,6 +55,15 @@ def _revoked(revocation: Revocation) -> policy_pb2.RevokedCertificate:
         serial_number=revocation.serial_number,
         reason=revocation.reason.value,  # type: ignore[arg-type]  # a test holds the numbers equal
         revoke_time=convert.instant_to_wire(revocation.revoke_time),
+    )
+
+
+def _authority(authority: Authority) -> policy_pb2.CertificateAuthority:
+    return policy_pb2.CertificateAuthority(
+        key_id=authority.key_id,
+        host=authority.host,
+        state=authority.state.value,  # type: ignore[arg-type]  # a test holds the numbers equal
+        state_time=convert.instant_to_wire(authority.state_time),
     )
 
 

@@ -5,14 +5,19 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from services.mesh.core.errors import InvalidField
+from services.mesh.core.person.pin import holds_pin
 from services.mesh.core.rights import AgreementUnknown
 
 _IDENTIFIER = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}", re.ASCII)
 _OFFICER = re.compile(r"[!-~]{1,64}", re.ASCII)
 _ISSUER_KEY_ID = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _SERIAL_NUMBER = re.compile(r"[1-9a-f][0-9a-f]{0,39}", re.ASCII)
+_METHOD = re.compile(r"/npd\.(issuer|common)\.v1\.[A-Z][A-Za-z]{1,60}/[A-Z][A-Za-z]{1,60}", re.ASCII)
+_ID = re.compile(r"\b([0-9a-f]{13,64}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\b", re.ASCII)
 _LONGEST_NAME = 200
+_LONGEST_CONTACT = 200
 _LONGEST_CAUSE = 500
+_LONGEST_OBJECT = 500
 _LONGEST_ECHO = 64
 
 
@@ -44,6 +49,28 @@ def require_officers(field: str, values: Sequence[str]) -> tuple[str, ...]:
 def require_name(field: str, value: str) -> str:
     """A name for people to read. Raises InvalidField."""
     return _require_text(field, value, _LONGEST_NAME)
+
+
+def require_contact(field: str, value: str) -> str:
+    """Where an agency's administrators are reached. Raises InvalidField."""
+    return _require_text(field, value, _LONGEST_CONTACT)
+
+
+def require_act_object(field: str, value: str) -> str:
+    """What an act was done to, in words. Raises InvalidField for a PIN, too.
+
+    Ids may stand in it: random hex digits read like a PIN every now and then.
+    """
+    if holds_pin(_ID.sub("", _require_text(field, value, _LONGEST_OBJECT))):
+        raise InvalidField(field, "must hold no personal data, such as a PIN")
+    return value
+
+
+def require_method(field: str, value: str) -> str:
+    """Full name of a method that the issuer serves. Raises InvalidField."""
+    if not _METHOD.fullmatch(value):
+        raise InvalidField(field, "must be a method of the issuer, such as /npd.issuer.v1.Service/Method")
+    return value
 
 
 def require_cause(field: str, value: str) -> str:

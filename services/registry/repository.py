@@ -1,14 +1,15 @@
 """The registry's rows, inside a transaction: domain objects in, domain objects out. Decides nothing."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, Table, func, literal, select, text, tuple_
+from sqlalchemy import ARRAY, Connection, Row, Table, Text, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.answers import Answers
+from services.mesh.core.authorities import Authority
 from services.mesh.core.contacts import Activity, Backlog, Flow, Lag
 from services.mesh.core.db import Database
 from services.mesh.core.evidence.log import Log
@@ -16,6 +17,7 @@ from services.mesh.core.rights import System
 from services.registry.domain import (
     Agency,
     Agreement,
+    CertificateName,
     Change,
     LastContact,
     LastFlow,
@@ -29,6 +31,7 @@ from services.registry.rows import (
     READERS,
     agency_of,
     agreement_of,
+    authority_of,
     calendar_of,
     clock_of,
     field_of,
@@ -43,6 +46,7 @@ from services.registry.tables import (
     AGENCIES,
     AGREEMENTS,
     CALENDARS,
+    CERTIFICATE_AUTHORITIES,
     CLOCKS,
     CONTACTS,
     FIELDS,
@@ -143,6 +147,25 @@ class PolicyRows:
         """A revocation."""
         return self._one(REVOCATIONS, revocation_of, issuer_key_id=issuer_key_id, serial_number=serial_number)
 
+    def revoked(self, certificates: Iterable[CertificateName]) -> set[CertificateName]:
+        """Those of the certificates that are revoked."""
+        serial_numbers: dict[str, list[str]] = {}
+        for certificate in certificates:
+            serial_numbers.setdefault(certificate.issuer_key_id, []).append(certificate.serial_number)
+        found = set()
+        for issuer_key_id, sought in serial_numbers.items():
+            # one array, for a statement takes 65,535 parameters at most and an authority may have more leaves
+            is_sought = REVOCATIONS.c.serial_number == func.any(literal(sought, ARRAY(Text)))
+            rows = select(REVOCATIONS.c.serial_number).where(
+                REVOCATIONS.c.issuer_key_id == issuer_key_id, is_sought, REVOCATIONS.c.removed.is_(False)
+            )
+            found |= {CertificateName(issuer_key_id, each) for each in self._connection.execute(rows).scalars()}
+        return found
+
+    def authority(self, key_id: str) -> Authority | None:
+        """A certification authority."""
+        return self._one(CERTIFICATE_AUTHORITIES, authority_of, key_id=key_id)
+
     def operators(self) -> set[str]:
         """Names of the operators."""
         return set(self._connection.execute(select(OPERATORS.c.name).where(OPERATORS.c.removed.is_(False))).scalars())
@@ -210,13 +233,10 @@ class FlowRows:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def note(self, room: str, flow: Flow) -> None:
-        """Take a room's word. The time of a contribution moves forward; of a backlog and a lag the last word counts."""
-        names = {activity.name for activity in flow.activities} | {lag.name for lag in flow.lags}
-        names |= {room} if flow.backlog is not None else set()
-        if not names:
-            return
-        self._lock(names)
+    def note(self, room: str, flow: Flow, policy_revision: int) -> None:
+        """Take a room's word. The time of a contribution moves forward; of everything else the last word counts."""
+        self._lock({room} | {activity.name for activity in flow.activities} | {lag.name for lag in flow.lags})
+        self._update(room, {"policy_revision": policy_revision})
         if flow.backlog is not None:
             self._update(room, _backlog_row(flow.backlog))
         for activity in flow.activities:
@@ -302,4 +322,4 @@ def _flow(row: Row[Any]) -> LastFlow:
         backlog = Backlog(row.backlog_count, row.oldest_backlog_time, row.set_aside_count)
     if row.unapplied_count is not None:
         lag = Lag(row.name, row.unapplied_count, row.oldest_unapplied_time, row.rejected_count)
-    return LastFlow(contribution_time, backlog, lag)
+    return LastFlow(contribution_time, backlog, lag, row.policy_revision or 0)

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Row, Table
 
 from services.mesh.core.agreements import Signature
+from services.mesh.core.authorities import Authority, AuthorityState
 from services.mesh.core.clock import Validity
 from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
 from services.mesh.core.rights import FieldDefinition, Lane, Provision, Purpose, State, System
@@ -23,6 +24,7 @@ from services.registry.tables import (
     AGENCIES,
     AGREEMENTS,
     CALENDARS,
+    CERTIFICATE_AUTHORITIES,
     CLOCKS,
     FIELDS,
     OFFICERS,
@@ -37,8 +39,8 @@ from services.registry.tables import (
 def row_of(subject: PolicyObject) -> tuple[Table, dict[str, object]]:
     """Where an object stands, and its columns."""
     match subject:
-        case Agency(agency_id, name):
-            return AGENCIES, {"agency_id": agency_id, "name": name}
+        case Agency(agency_id, name, contact):
+            return AGENCIES, {"agency_id": agency_id, "name": name, "contact": contact}
         case System():
             return SYSTEMS, {
                 "agency_id": subject.agency_id,
@@ -58,6 +60,13 @@ def row_of(subject: PolicyObject) -> tuple[Table, dict[str, object]]:
                 "serial_number": subject.serial_number,
                 "reason": subject.reason.value,
                 "revoke_time": subject.revoke_time,
+            }
+        case Authority():
+            return CERTIFICATE_AUTHORITIES, {
+                "key_id": subject.key_id,
+                "host": subject.host,
+                "state": subject.state.name,
+                "state_time": subject.state_time,
             }
         case Operator(name):
             return OPERATORS, {"name": name}
@@ -114,7 +123,7 @@ def _validity_row(validity: Validity) -> dict[str, object]:
 
 def agency_of(row: Row[Any]) -> Agency:
     """An agency."""
-    return Agency(row.agency_id, row.name)
+    return Agency(row.agency_id, row.name, row.contact)
 
 
 def system_of(row: Row[Any]) -> System:
@@ -147,6 +156,11 @@ def agreement_of(row: Row[Any]) -> Agreement:
 def revocation_of(row: Row[Any]) -> Revocation:
     """A revocation."""
     return Revocation(row.issuer_key_id, row.serial_number, RevocationReason(row.reason), row.revoke_time)
+
+
+def authority_of(row: Row[Any]) -> Authority:
+    """A certification authority."""
+    return Authority(row.key_id, row.host, AuthorityState[row.state], row.state_time)
 
 
 def operator_of(row: Row[Any]) -> Operator:
@@ -198,6 +212,7 @@ READERS: Mapping[Table, Callable[[Row[Any]], PolicyObject]] = {
     OFFICERS: officer_of,
     AGREEMENTS: agreement_of,
     REVOCATIONS: revocation_of,
+    CERTIFICATE_AUTHORITIES: authority_of,
     OPERATORS: operator_of,
     FIELDS: field_of,
     PURPOSES: purpose_of,

@@ -9,6 +9,8 @@ from npd.registry.v1 import (
     agency_pb2_grpc,
     agreement_pb2,
     agreement_pb2_grpc,
+    certificate_authority_pb2,
+    certificate_authority_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
     policy_pb2,
@@ -21,9 +23,10 @@ from npd.registry.v1 import (
 from services.mesh.core.caller import CertificateMissing
 from services.mesh.wire.call import answer_key, call_of, caller_of
 from services.mesh.wire.streams import Streams
-from services.registry import convert, directory_convert, formats
+from services.registry import act_convert, convert, directory_convert, formats
 from services.registry.operations.agencies import AgencyOperations
 from services.registry.operations.agreements import AgreementOperations
+from services.registry.operations.certificate_acts import CertificateActOperations
 from services.registry.operations.directory import DirectoryOperations
 from services.registry.operations.revocations import RevocationOperations
 from services.registry.operations.rights import RightsOperations
@@ -44,6 +47,15 @@ class AgencyServicer(agency_pb2_grpc.AgencyServiceServicer):
         agency = convert.agency_from_wire(request.agency)
         registered = self._operations.register_agency(caller_of(context), agency, key)
         return agency_pb2.RegisterAgencyResponse(agency=convert.agency_to_wire(registered))
+
+    def SetAgencyContact(
+        self, request: agency_pb2.SetAgencyContactRequest, context: grpc.ServicerContext
+    ) -> agency_pb2.SetAgencyContactResponse:
+        key = answer_key(context, request, request.request_id)
+        agency_id = formats.require_identifier("agency_id", request.agency_id)
+        contact = formats.require_contact("contact", request.contact)
+        agency = self._operations.set_agency_contact(caller_of(context), agency_id, contact, key)
+        return agency_pb2.SetAgencyContactResponse(agency=convert.agency_to_wire(agency))
 
     def ListAgencies(
         self, request: agency_pb2.ListAgenciesRequest, context: grpc.ServicerContext
@@ -173,6 +185,21 @@ class RevocationServicer(revocation_pb2_grpc.RevocationServiceServicer):
         return revocation_pb2.RevokeCertificateResponse(revoke_time=revoke_time)
 
 
+class CertificateActServicer(certificate_authority_pb2_grpc.CertificateActServiceServicer):
+    """Adapts the wire to the issuer's acts."""
+
+    def __init__(self, operations: CertificateActOperations, environment: str) -> None:
+        self._operations = operations
+        self._environment = environment
+
+    def RecordCertificateActs(
+        self, request: certificate_authority_pb2.RecordCertificateActsRequest, context: grpc.ServicerContext
+    ) -> certificate_authority_pb2.RecordCertificateActsResponse:
+        acts = act_convert.acts_from_wire(request, self._environment)
+        self._operations.record_certificate_acts(caller_of(context), acts, call_of(context).method)
+        return certificate_authority_pb2.RecordCertificateActsResponse()
+
+
 class RightsServicer(rights_pb2_grpc.RightsServiceServicer):
     """Adapts the wire to the caller's own rights."""
 
@@ -222,6 +249,7 @@ class DirectoryServicer(directory_pb2_grpc.DirectoryServiceServicer):
         self, request: directory_pb2.ReportContactsRequest, context: grpc.ServicerContext
     ) -> directory_pb2.ReportContactsResponse:
         contacts, flow = directory_convert.contacts_from_wire(request), directory_convert.flow_from_wire(request)
+        revision = directory_convert.policy_revision_from_wire(request)
         room, method = caller_of(context).name, call_of(context).method
-        self._operations.report_contacts(room, contacts, flow, method=method)
+        self._operations.report_contacts(room, contacts, flow, revision, method=method)
         return directory_pb2.ReportContactsResponse()

@@ -40,7 +40,11 @@ def _policy_table(name: str, *columns: Column[object], key: tuple[str, ...]) -> 
 
 
 AGENCIES = _policy_table(
-    "agencies", Column("agency_id", Text, primary_key=True), Column("name", Text, nullable=False), key=("agency_id",)
+    "agencies",
+    Column("agency_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("contact", Text, nullable=False, server_default="", doc="where its administrators are reached"),
+    key=("agency_id",),
 )
 
 SYSTEMS = _policy_table(
@@ -85,6 +89,15 @@ REVOCATIONS = _policy_table(
     Column("reason", Integer, nullable=False),
     Column("revoke_time", DateTime(timezone=True), nullable=False),
     key=("issuer_key_id", "serial_number"),
+)
+
+CERTIFICATE_AUTHORITIES = _policy_table(
+    "certificate_authorities",
+    Column("key_id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("state_time", DateTime(timezone=True), nullable=False),
+    key=("key_id",),
 )
 
 OPERATORS = _policy_table("operators", Column("name", Text, primary_key=True), key=("name",))
@@ -167,5 +180,6 @@ FLOWS = Table(
     Column("unapplied_count", BigInteger, doc="null: it follows nothing"),
     Column("oldest_unapplied_time", DateTime(timezone=True)),
     Column("rejected_count", BigInteger),
+    Column("policy_revision", BigInteger, doc="null: it never reported one"),
     info={"shard_key": ("name",)},
 )

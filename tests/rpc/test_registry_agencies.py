@@ -5,6 +5,7 @@ import pytest
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.registry.v1 import agency_pb2, agency_pb2_grpc
 from npd_pki.identity import Kind
+from services.mesh.core.rights import Agency
 from tests.mesh_fixture import Desk, Running, Stage, new_id, refused
 
 SERVICE = "/npd.registry.v1.AgencyService"
@@ -44,7 +45,7 @@ def test_registered_agency_is_answered_recorded_and_told_to_the_rooms(
     assert (entry.caller, entry.method, entry.outcome) == (LAN, f"{SERVICE}/RegisterAgency", Outcome.OUTCOME_DONE)
     assert entry.object == "agency moj"
     stage.settle()
-    assert registry.house.keeper.current.agencies["moj"] == "Bộ Tư pháp"
+    assert registry.house.keeper.current.agencies["moj"] == Agency("Bộ Tư pháp")
 
 
 def test_agency_is_registered_once(registry: Running, desk: Desk) -> None:

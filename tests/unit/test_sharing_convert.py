@@ -165,7 +165,7 @@ def test_a_disclosure_shows_citizen_disputes_and_provenance() -> None:
 def test_a_use_names_the_agency_as_it_is_registered_now() -> None:
     entry = evidence_pb2.LogEntry(agency_id="tax", method="/m", paths=["sex"])
     uses = tuple(StoredEntry(position, b"l" * 32, entry.SerializeToString()) for position in (9, 4))
-    wire = usage.usage_to_wire(Usage(Outcome.DISCLOSED, RECEIPT, uses, next_before=4), {"tax": "Tax office"})
+    wire = usage.usage_to_wire(Usage(Outcome.DISCLOSED, RECEIPT, uses, next_before=4), {"tax": Agency("Tax office")})
     assert [(record.agency_name, record.entry) for record in wire.records] == [("Tax office", entry)] * 2
     assert wire.records[0].receipt.leaf_hash == b"l" * 32
     assert usage.before_from_wire(wire.next_page_token) == 4

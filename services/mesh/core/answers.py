@@ -105,6 +105,11 @@ class Answers:
         self._connection.execute(_KEEP, {**names, "kept": kept})
         failpoints.reach("answer.kept")
 
+    def has(self, caller: Caller, key: AnswerKey) -> bool:
+        """Whether the request has its answer already, whatever its payload."""
+        names = {"by": caller.identity, "of": key.method, "id": key.request_id.lower()}
+        return self._connection.execute(_SELECT, names).first() is not None
+
 
 def prune(connection: Connection, before: datetime, limit: int) -> int:
     """Forget answers given before an instant, so many at a time; returns how many it were."""

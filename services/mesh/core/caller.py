@@ -14,6 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.errors import Kind, MeshError
 from services.mesh.core.rights import Policy
 
@@ -183,27 +184,32 @@ def identify(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Cal
     3. It and its issuer are valid at this moment: TLS checked only when the connection opened, and not at all on
        resumption.
     4. Neither it nor its issuer is revoked at the policy revision we hold.
+    5. If that policy names authorities of its host, its direct issuer is one of them, and accepted in its state. A room
+       needs its chain alone: policy flows before there is any.
     """
     identity = leaf.only_identity()  # (1)
     if identity.environment != environment:
         raise EnvironmentForeign(environment=identity.environment)
     if not leaf.is_tls_client:
         raise CertificateUsage()
-    if leaf.issuer_hosts != (identity.host,):  # (2)
+    host = identity.host
+    if leaf.issuer_hosts != (host,):  # (2)
         raise IssuerNotEntitled()
     if now >= min(leaf.expire_time, leaf.issuer_expire_time):  # (3)
         raise CertificateExpired(expire_time=min(leaf.expire_time, leaf.issuer_expire_time).isoformat())
     if now < leaf.valid_from_time:
         raise CertificateNotYetValid(valid_from_time=leaf.valid_from_time.isoformat())
     for revocable in ((leaf.issuer_key_id, leaf.serial_number), (leaf.root_key_id, leaf.issuer_serial_number)):  # (4)
-        revoke_time = policy.revoked.get(revocable)
-        if revoke_time is not None:
-            raise CertificateRevoked(revoke_time=revoke_time.isoformat())
+        revoked = policy.revoked.get(revocable)
+        if revoked is not None:
+            raise CertificateRevoked(revoke_time=revoked.revoke_time.isoformat())
+    if host in policy.governed_hosts and identity.kind is not CallerKind.ROOM:  # (5)
+        _require_authority(leaf.issuer_key_id, host, policy)
     return _caller_with(identity)
 
 
 def require_active(caller: Caller, policy: Policy) -> None:
-    """5. An agency's system is active in the registry, an operator is on its list; a room needs its chain alone.
+    """6. An agency's system is active in the registry, an operator is on its list; a room needs its chain alone.
 
     Raises SystemUnknown, SystemSuspended or OperatorUnknown.
     """
@@ -214,10 +220,19 @@ def require_active(caller: Caller, policy: Policy) -> None:
 
 
 def accept(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Caller:
-    """Turn a verified TLS leaf into a caller that may act, or refuse: steps 1 to 4 of `identify`, then 5."""
+    """Turn a verified TLS leaf into a caller that may act, or refuse: steps 1 to 5 of `identify`, then 6."""
     caller = identify(leaf, environment, policy, now)
     require_active(caller, policy)
     return caller
+
+
+def _require_authority(issuer_key_id: str, host: str, policy: Policy) -> None:
+    """Raises IssuerNotEntitled, or CertificateRevoked if the authority itself is revoked."""
+    authority = policy.authorities.get(issuer_key_id)
+    if authority is None or authority.host != host or authority.state is AuthorityState.RETIRED:
+        raise IssuerNotEntitled()
+    if authority.state is AuthorityState.REVOKED:
+        raise CertificateRevoked(revoke_time=authority.state_time.isoformat())
 
 
 @lru_cache(20_000)

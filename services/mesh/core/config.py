@@ -5,7 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "NPD_"
@@ -43,6 +43,11 @@ class RoomSettings(BaseSettings):
     answers_kept: timedelta = Field(
         default=timedelta(days=30), description="how long a repeat of a request gets its first answer"
     )
+    approval_life: timedelta = Field(
+        default=timedelta(hours=72),
+        gt=timedelta(0),
+        description="until when a request that needs a second person waits",
+    )
     policy_stale_after: timedelta = Field(default=timedelta(seconds=10), description="older policy is reported")
     watch_lifetime: timedelta = Field(default=timedelta(minutes=4), description="a Watch closes itself after it")
     max_connection_age: timedelta = Field(default=timedelta(minutes=5))
@@ -53,6 +58,14 @@ class RoomSettings(BaseSettings):
         default=None, description="for fault tests: where this process dies, by name; leave it unset"
     )
     log_level: str = Field(default="INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+
+    @field_validator("approval_life")
+    @classmethod
+    def _no_longer_than_answers(cls, life: timedelta, others: ValidationInfo) -> timedelta:
+        """What was approved once is done once: while its approval lives, the answer to it must be kept."""
+        if life > others.data.get("answers_kept", life):
+            raise ValueError("must not be longer than NPD_ANSWERS_KEPT")
+        return life
 
     def database_url(self) -> str:
         """The database URL, from its file."""

@@ -1,4 +1,4 @@
-"""What a room reports to the directory: whom it heard of, and how far messages and changes have flowed.
+"""What a room reports to the directory: whom it heard of, how far messages and changes have flowed, its policy.
 
 Names, times and counts, nothing else.
 """
@@ -60,7 +60,8 @@ class Flow:
     lags: tuple[Lag, ...] = ()
 
 
-Report = Callable[[Sequence[Contact], Flow], None]
+Report = Callable[[Sequence[Contact], Flow, int], None]
+"""Contacts, flow, and the revision of the policy by which the room decides; 0 before it has one."""
 
 
 class Contacts:
@@ -81,13 +82,15 @@ class Contacts:
             success_time = now if served else before.success_time if before else None
             self._since_report[caller.name] = Contact(caller.name, now, success_time)
 
-    def run(self, stopping: Stopping, report: Report, flow: Callable[[], Flow]) -> None:
+    def run(
+        self, stopping: Stopping, report: Report, flow: Callable[[], Flow], policy_revision: Callable[[], int]
+    ) -> None:
         """Report until told to stop. If a report fails its contacts go into the next one, and this raises."""
         while not stopping.wait(_REPORT_EVERY):
             with self._mutex:
                 due, self._since_report = self._since_report, {}
             try:
-                report(list(due.values()), flow())
+                report(list(due.values()), flow(), policy_revision())
             except Exception:
                 with self._mutex:
                     for contact in due.values():

@@ -20,25 +20,37 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Who may call a method; with `any_state` also a system that is suspended or not registered, and by old rights."""
+    """Who may call a method; with `any_state` also a system that is suspended or not registered, and by old rights.
+
+    With 2 `approvals` the caller is refused until another operator has approved that very request. Only a method of
+    operators on the list can have them: raises ValueError otherwise.
+    """
 
     who: tuple[Who, ...]
     any_state: bool = False
+    approvals: int = 1
+
+    def __post_init__(self) -> None:
+        if self.approvals not in (1, 2):
+            raise ValueError("a method needs 1 or 2 persons")
+        if self.approvals == 2 and (self.any_state or any(who.kind is not CallerKind.OPERATOR for who in self.who)):
+            raise ValueError("only a method of operators on the list can need 2 persons")
 
     def admits(self, caller: Caller) -> bool:
         """Whether the table lets this caller call."""
         return any(who.kind is caller.kind and (not who.names or caller.name in who.names) for who in self.who)
 
     def __str__(self) -> str:
-        return " | ".join(map(str, self.who)) + (" in any state" if self.any_state else "")
+        standing = " in any state" if self.any_state else ""
+        return " | ".join(map(str, self.who)) + standing + (" with 2 approvals" if self.approvals == 2 else "")
 
 
 Methods: TypeAlias = Mapping[str, Rule]
 
 
-def allow(*who: Who, any_state: bool = False) -> Rule:
-    """A rule; without any `who` nobody may call."""
-    return Rule(who, any_state)
+def allow(*who: Who, any_state: bool = False, approvals: int = 1) -> Rule:
+    """A rule; without any `who` nobody may call. `approvals` counts the persons that it takes, the caller among them."""
+    return Rule(who, any_state, approvals)
 
 
 def room(*names: str) -> Who:

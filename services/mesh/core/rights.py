@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
 from enum import Enum
 
+from services.mesh.core.authorities import Authority, Revoked
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, Kind, MaskEmpty, MeshError
 from services.mesh.core.legal_clock import LegalClock, WorkingCalendar
@@ -153,6 +154,14 @@ class Ground:
 
 
 @dataclass(frozen=True, slots=True)
+class Agency:
+    """An agency's name, and where its administrators are reached; empty if it never said."""
+
+    name: str
+    contact: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class System:
     """A system's standing."""
 
@@ -219,21 +228,31 @@ class Provision:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Everything the registry has told, at one revision. Never changed: `apply` makes the next one."""
+    """Everything the registry has told, at one revision. Never changed: `apply` makes the next one.
+
+    `authorities` are by key id, `revoked` by the issuer's key id and the serial number. `governed_hosts` follows from
+    the authorities: only those that are named issue identities of these hosts.
+    """
 
     revision: int = 0
     issue_time: datetime = NEVER
-    agencies: Mapping[str, str] = field(default_factory=dict)
+    agencies: Mapping[str, Agency] = field(default_factory=dict)
     systems: Mapping[tuple[str, str], System] = field(default_factory=dict)
     officers: frozenset[tuple[str, str]] = frozenset()
     agreements: Mapping[str, Agreement] = field(default_factory=dict)
-    revoked: Mapping[tuple[str, str], datetime] = field(default_factory=dict)
+    authorities: Mapping[str, Authority] = field(default_factory=dict)
+    revoked: Mapping[tuple[str, str], Revoked] = field(default_factory=dict)
     operators: frozenset[str] = frozenset()
     fields: Mapping[str, FieldDefinition] = field(default_factory=dict)
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
     provisions: Mapping[str, Provision] = field(default_factory=dict)
     clocks: Mapping[str, LegalClock] = field(default_factory=dict)
     calendars: Mapping[str, WorkingCalendar] = field(default_factory=dict)
+    governed_hosts: frozenset[str] = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # every call asks for them, so they are gathered once a policy
+        object.__setattr__(self, "governed_hosts", frozenset(one.host for one in self.authorities.values()))
 
     def fresh_at(self, issue_time: datetime) -> "Policy":
         """The same policy, confirmed by the registry at a later time."""

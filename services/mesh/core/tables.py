@@ -1,4 +1,4 @@
-"""Tables that every room has: answers, log, incarnation, outbox, its place in the feed, its people and chains."""
+"""Tables that every room has: answers, approvals, log, incarnation, outbox, place in the feed, people and chains."""
 
 from sqlalchemy import (
     BigInteger,
@@ -183,4 +183,23 @@ CHAIN_LINKS = Table(
     Column("link_time", DateTime(timezone=True), nullable=False),
     Column("outcome", Text, nullable=False),
     info={"shard_key": ("correlation_id",)},
+)
+
+APPROVALS = Table(
+    "approvals",
+    METADATA,
+    Column("approval_id", Uuid, primary_key=True),
+    Column("method", Text, nullable=False),
+    Column("requester", Text, nullable=False, doc="identity"),
+    Column("request", LargeBinary, nullable=False, doc="google.protobuf.Any, for the approver to read"),
+    Column("digest", LargeBinary, nullable=False),
+    Column("request_time", DateTime(timezone=True), nullable=False),
+    Column("expire_time", DateTime(timezone=True), nullable=False),
+    Column("state", Text, nullable=False, doc="PENDING, APPROVED or DENIED; that it expired is told by the time"),
+    Column("decider", Text, doc="identity"),
+    Column("decide_time", DateTime(timezone=True)),
+    Column("reason", Text),
+    Index("approvals_by_time", "request_time", "approval_id"),
+    Index("approvals_by_state", "state", "request_time", "approval_id"),
+    info={"shard_key": ("approval_id",)},
 )

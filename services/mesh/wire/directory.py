@@ -1,4 +1,4 @@
-"""Reports a room's contacts, and how far messages and changes have flowed, to the registry's directory."""
+"""Reports a room's contacts, how far messages and changes have flowed, and its policy, to the registry's directory."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ def registry_report(channel: grpc.Channel) -> Report:
     """A report over a channel to the registry. Raises grpc.RpcError."""
     stub = directory_pb2_grpc.DirectoryServiceStub(channel)
 
-    def report(contacts: Sequence[Contact], flow: Flow) -> None:
-        request = directory_pb2.ReportContactsRequest()
+    def report(contacts: Sequence[Contact], flow: Flow, policy_revision: int) -> None:
+        request = directory_pb2.ReportContactsRequest(policy_revision=policy_revision)
         _add_flow(request, flow)
         for contact in contacts:
             wire = request.contacts.add(name=contact.name)

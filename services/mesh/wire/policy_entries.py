@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date
 from typing import Any
 
 from cryptography import x509
@@ -11,16 +11,30 @@ from google.type import date_pb2
 
 from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
 from services.mesh.core import agreements
+from services.mesh.core.authorities import Authority, AuthorityState, Revoked
 from services.mesh.core.clock import Validity
 from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
-from services.mesh.core.rights import Agreement, FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
+from services.mesh.core.rights import (
+    Agency,
+    Agreement,
+    FieldDefinition,
+    Lane,
+    Mode,
+    Policy,
+    Provision,
+    Purpose,
+    State,
+    System,
+)
 
 # A registry may be newer than this room: a mode that is not known here is granted to nobody here, and who is in a state
 # that is not known may not act. A lane that is not known is the ordinary one; a clock that cannot be counted is none.
+# An authority in a state that is not known counts as retired: it stays named, so that its host does not fall open.
 _MODES = frozenset(mode.value for mode in Mode)
 _LANES = {lane.value: lane for lane in Lane}
 _UNITS = {unit.value: unit for unit in ClockUnit}
 _UNREADABLE = object()
+_AUTHORITY_STATES = {state.value: state for state in AuthorityState}
 _SYSTEM_STATES = {
     agency_pb2.SYSTEM_STATE_ACTIVE: State.ACTIVE,
     agency_pb2.SYSTEM_STATE_SUSPENDED: State.SUSPENDED,
@@ -40,6 +54,7 @@ def apply(
         "agencies",
         "systems",
         "agreements",
+        "authorities",
         "revoked",
         "fields",
         "purposes",
@@ -110,7 +125,7 @@ def judged(signed: agreements.SignedTerms, environment: str, roots: Sequence[x50
 
 
 def _agency(wire: agency_pb2.Agency, *_: object) -> tuple[str, object, object]:
-    return "agencies", wire.agency_id, wire.name
+    return "agencies", wire.agency_id, Agency(wire.name, wire.contact)
 
 
 def _system(wire: agency_pb2.System, *_: object) -> tuple[str, object, object]:
@@ -131,8 +146,13 @@ def _agreement(
 
 
 def _revoked(wire: policy_pb2.RevokedCertificate, *_: object) -> tuple[str, object, object]:
-    revoke_time: datetime = wire.revoke_time.ToDatetime(UTC)
-    return "revoked", (wire.issuer_key_id, wire.serial_number), revoke_time
+    revoked = Revoked(wire.revoke_time.ToDatetime(UTC), wire.reason)
+    return "revoked", (wire.issuer_key_id, wire.serial_number), revoked
+
+
+def _authority(wire: policy_pb2.CertificateAuthority, *_: object) -> tuple[str, object, object]:
+    state = _AUTHORITY_STATES.get(wire.state, AuthorityState.RETIRED)
+    return "authorities", wire.key_id, Authority(wire.key_id, wire.host, state, wire.state_time.ToDatetime(UTC))
 
 
 def _operator(wire: policy_pb2.Operator, *_: object) -> tuple[str, object, object]:
@@ -192,6 +212,7 @@ _READERS: dict[str, Callable[..., tuple[str, object, object]]] = {
     "system": _system,
     "officer": _officer,
     "agreement": _agreement,
+    "authority": _authority,
     "revoked_certificate": _revoked,
     "operator": _operator,
     "field": _field,

@@ -15,7 +15,16 @@ from sqlalchemy import Connection, Engine
 from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 import services
-from npd.common.v1 import chain_pb2, chain_pb2_grpc, evidence_pb2, evidence_pb2_grpc, relay_pb2, relay_pb2_grpc
+from npd.common.v1 import (
+    approval_pb2,
+    approval_pb2_grpc,
+    chain_pb2,
+    chain_pb2_grpc,
+    evidence_pb2,
+    evidence_pb2_grpc,
+    relay_pb2,
+    relay_pb2_grpc,
+)
 from npd_client.channel import RotatingChannel
 from services.mesh.core import answers, config, failpoints, schema
 from services.mesh.core.background import Background, Stopping
@@ -33,7 +42,7 @@ from services.mesh.core.logs import describe
 from services.mesh.core.methods import Methods
 from services.mesh.core.rights import Access
 from services.mesh.core.sequencer import Sequencer
-from services.mesh.wire import chain, evidence, relay
+from services.mesh.wire import approvals, chain, evidence, relay
 from services.mesh.wire.chain import Links, own_links
 from services.mesh.wire.credentials import ServerCredentials
 from services.mesh.wire.directory import registry_report
@@ -56,6 +65,8 @@ log = structlog.get_logger(__name__)
 _MESH_PACKAGE = "services.mesh"
 _REGISTRY = "registry"
 _PRUNE_EVERY, _PRUNED = 3600.0, 5000
+OWN_METHODS: Methods = {**approvals.METHODS, **evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
+"""The method table of what every room serves by itself."""
 # A whole snapshot of the policy is one message: agreements, and the rosters of the whole country.
 _REGISTRY_OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 
@@ -80,7 +91,7 @@ class Composition:
     """What a room serves. Source and report are the registry's own in the registry, else taken over the wire.
 
     `flow` tells the directory how far messages and changes have flowed, `links` reads a chain's links in this room,
-    `retry` is called when a command made set-aside messages due.
+    `retry` is called when a command made set-aside messages due, `approved` when a decision on an approval was committed.
     """
 
     served: Sequence[Served]
@@ -92,6 +103,7 @@ class Composition:
     flow: Callable[[], Flow] = Flow
     links: Links = own_links
     retry: Callable[[], None] = lambda: None
+    approved: Callable[[], None] = lambda: None
 
 
 class House:
@@ -134,6 +146,10 @@ class House:
         """What the room has set aside, inside a transaction."""
         return relay.Traffic(connection, self.log_of(connection))
 
+    def deciding_of(self, connection: Connection) -> approvals.Deciding:
+        """The room's approvals, inside a transaction."""
+        return approvals.Deciding(connection, self.log_of(connection))
+
     def channel(self, peer: str) -> RotatingChannel:
         """The channel to another room, by the setting `<peer>_address`; opened at its first use."""
         if peer not in self._channels:
@@ -165,6 +181,7 @@ class Serving:
         policy = lambda: house.keeper.current  # noqa: E731
         self._refusals = RefusalRate(house.clock)
         self._log = house.database(house.log_of)
+        deciding = house.database(house.deciding_of)
         served = [
             *composition.served,
             Served(
@@ -182,15 +199,21 @@ class Serving:
                 relay_pb2_grpc.add_RelayServiceServicer_to_server,
                 relay.RelayServicer(house.database(house.traffic_of), composition.retry),
             ),
+            Served(
+                approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
+                approval_pb2_grpc.add_ApprovalServiceServicer_to_server,
+                approvals.ApprovalServicer(deciding, house.clock, composition.approved),
+            ),
         ]
-        methods = {**composition.methods, **evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
+        methods = {**composition.methods, **OWN_METHODS}
         caller_guard = CallerGuard(settings.environment, lambda: house.credentials.roots, policy, house.clock)
         limit = min(settings.rights_max_age, settings.revocations_max_age)
         policy_guard = PolicyGuard(methods, policy, limit, house.clock)
+        approval_guard = approvals.ApprovalGuard(methods, deciding, settings.approval_life, house.clock)
         interceptors = Interceptors(
             Errors(self._record_refusal),
             Telemetry(house.contacts.note),
-            guards=(deadline, caller_guard, policy_guard, validation),
+            guards=(deadline, caller_guard, policy_guard, validation, approval_guard),
             standing=(caller_guard, policy_guard),
         )
         limits = ServerLimits(
@@ -212,7 +235,15 @@ class Serving:
             Background("policy", PolicyFollower(house.keeper, source).run),
             Background("streams", house.streams.run),
             Background("log", house.log_sequencer.run),
-            Background("contacts", partial(house.contacts.run, report=report, flow=composition.flow)),
+            Background(
+                "contacts",
+                partial(
+                    house.contacts.run,
+                    report=report,
+                    flow=composition.flow,
+                    policy_revision=lambda: house.keeper.current.revision,
+                ),
+            ),
             Background("refusals", self._write_counted_refusals),
             Background("answers", self._prune_answers),
             *composition.background,

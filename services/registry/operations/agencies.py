@@ -1,6 +1,7 @@
-"""Registers agencies and keeps their officers' rosters."""
+"""Registers agencies, and keeps their contacts and their officers' rosters."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.caller import Caller, CallerKind
@@ -28,6 +29,18 @@ class AgencyOperations:
             tx.log.record(Entry(caller, key.method, Outcome.DONE, object=f"agency {agency.agency_id}"))
             return answer.give(agency)
 
+    def set_agency_contact(self, caller: Caller, agency_id: str, contact: str, key: AnswerKey) -> Agency:
+        """Say where an agency's administrators are reached. Raises MethodNotAllowed, AgencyUnknown."""
+        with self._store.transaction() as tx, tx.answers.once(caller, key, Agency) as answer:
+            if answer.given:
+                return answer.given
+            known = _open_agency(tx, caller, agency_id, key)
+            agency = replace(known, contact=contact)
+            if agency != known:
+                tx.policy.put(agency, revision=tx.policy.advance())
+            tx.log.record(Entry(caller, key.method, Outcome.DONE, object=f"contact of agency {agency_id}"))
+            return answer.give(agency)
+
     def list_agencies(self, page: Page) -> list[Agency]:
         """Agencies by id."""
         with self._store.unrecorded() as tx:
@@ -52,14 +65,20 @@ class AgencyOperations:
             return answer.give(_change_roster(tx, caller, officers[0].agency_id, removed, key, removed=True))
 
 
-def _open_roster(tx: Transaction, caller: Caller, officers: Sequence[Officer], key: AnswerKey) -> set[Officer]:
-    """Those of one agency's officers who are on its roster, which nobody else can change from now on."""
-    agency_id = officers[0].agency_id
+def _open_agency(tx: Transaction, caller: Caller, agency_id: str, key: AnswerKey) -> Agency:
+    """An agency, which nobody else can change from now on. Raises MethodNotAllowed for a system of another agency."""
     if caller.kind is CallerKind.AGENCY and caller.agency_id != agency_id:
         raise MethodNotAllowed(method=key.method, caller_kind=caller.kind.name.lower())
     tx.policy.lock()
-    if tx.policy.agency(agency_id) is None:
+    agency = tx.policy.agency(agency_id)
+    if agency is None:
         raise AgencyUnknown(agency=agency_id)
+    return agency
+
+
+def _open_roster(tx: Transaction, caller: Caller, officers: Sequence[Officer], key: AnswerKey) -> set[Officer]:
+    """Those of one agency's officers who are on its roster, which nobody else can change from now on."""
+    _open_agency(tx, caller, officers[0].agency_id, key)
     return tx.policy.on_roster(officers)
 
 

@@ -8,6 +8,7 @@ from cryptography import x509
 
 from services.mesh.core.agreements import Signature, SignatureDefect, verify_signature
 from services.mesh.core.answers import AnswerKey
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import Caller, CallerKind, Leaf
 from services.mesh.core.clock import Clock
 from services.mesh.core.errors import MethodNotAllowed
@@ -130,6 +131,9 @@ def _require_not_revoked(tx: Transaction, leaf: Leaf, agreement_id: str) -> None
     ):
         if tx.policy.revocation(issuer_key_id, serial_number) is not None:
             raise AgreementSignatureInvalid(agreement=agreement_id, defect="the certificate is revoked")
+    authority = tx.policy.authority(leaf.issuer_key_id)
+    if authority is not None and authority.state is AuthorityState.REVOKED:
+        raise AgreementSignatureInvalid(agreement=agreement_id, defect="the certificate's issuer is revoked")
 
 
 def _put(tx: Transaction, caller: Caller, agreement: Agreement, key: AnswerKey) -> Agreement:

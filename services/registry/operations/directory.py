@@ -24,11 +24,14 @@ class DirectoryOperations:
         self._clock = clock
         self._thresholds = thresholds
 
-    def report_contacts(self, room: str, contacts: Sequence[Contact], flow: Flow, *, method: str) -> None:
+    def report_contacts(
+        self, room: str, contacts: Sequence[Contact], flow: Flow, policy_revision: int, *, method: str
+    ) -> None:
         """Take a room's report. The room itself is in contact by reporting; a time ahead of our clock counts as now.
 
-        What a report does not tell of stays as it was told last. Raises MethodNotAllowed if a room that does not keep
-        record and feed tells of contributions or followers.
+        What a report does not tell of stays as it was told last. The policy revision may fall: after a restore of the
+        registry, or for a room that starts anew. Raises MethodNotAllowed if a room that does not keep record and feed
+        tells of contributions or followers.
         """
         if (flow.activities or flow.lags) and room != _KEEPER:
             raise MethodNotAllowed(method=method, caller_kind=CallerKind.ROOM.name.lower())
@@ -37,7 +40,7 @@ class DirectoryOperations:
         heard[room] = LastContact(room, now, now)
         with self._store.unrecorded() as tx:
             tx.contacts.note(list(heard.values()))
-            tx.flows.note(room, _flowed(flow, now))
+            tx.flows.note(room, _flowed(flow, now), policy_revision)
 
     def list_connections(self) -> list[Connection]:
         """Registered systems by agency and id, then rooms by name."""

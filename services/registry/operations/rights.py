@@ -20,8 +20,9 @@ class RightsOperations:
     def who_am_i(self, caller: Caller) -> Standing:
         """Who the caller is."""
         policy = self._policy()
+        agency = policy.agencies.get(caller.agency_id)
         system = policy.systems.get((caller.agency_id, caller.system_id))
-        return Standing(caller, policy.agencies.get(caller.agency_id, ""), system)
+        return Standing(caller, "" if agency is None else agency.name, system)
 
     def describe_rights(self, caller: Caller) -> Rights:
         """What each agreement of the calling system grants today, by id."""

@@ -11,7 +11,7 @@ from services.mesh.core.caller import Caller, CallerKind, SpiffeId
 from services.mesh.core.errors import InvalidField, PageTokenInvalid
 from services.mesh.core.evidence.entry import Outcome, Receipt
 from services.mesh.core.evidence.log import StoredEntry
-from services.mesh.core.rights import Ground, Mode, require_code
+from services.mesh.core.rights import Agency, Ground, Mode, require_code
 from services.mesh.wire import paging
 from services.mesh.wire.access import relayed_access_from_wire, uuid_from_wire
 from services.mesh.wire.evidence import receipt_to_wire
@@ -47,23 +47,24 @@ def uses_from_wire(request: usage_pb2.RecordUsesRequest, room: Caller) -> list[U
     return [_use(wire, room) for wire in request.uses]
 
 
-def usage_to_wire(usage: Usage, agency_names: Mapping[str, str]) -> usage_pb2.FindUsageResponse:
+def usage_to_wire(usage: Usage, agencies: Mapping[str, Agency]) -> usage_pb2.FindUsageResponse:
     """The answer; agencies are named as they are registered now."""
     token = "" if usage.next_before is None else paging.to_token(str(usage.next_before))
     origin = usage.receipt.log_origin
     return usage_pb2.FindUsageResponse(
         outcome=evidence_pb2.Outcome.Name(usage.outcome.value),  # type: ignore[arg-type]
-        records=[_record_to_wire(use, origin, agency_names) for use in usage.uses],
+        records=[_record_to_wire(use, origin, agencies) for use in usage.uses],
         next_page_token=token,
         receipt=receipt_to_wire(usage.receipt),
     )
 
 
-def _record_to_wire(use: StoredEntry, origin: str, agency_names: Mapping[str, str]) -> usage_pb2.UsageRecord:
+def _record_to_wire(use: StoredEntry, origin: str, agencies: Mapping[str, Agency]) -> usage_pb2.UsageRecord:
     entry = evidence_pb2.LogEntry.FromString(use.entry)
+    agency = agencies.get(entry.agency_id)
     return usage_pb2.UsageRecord(
         entry=entry,
-        agency_name=agency_names.get(entry.agency_id, ""),
+        agency_name="" if agency is None else agency.name,
         receipt=receipt_to_wire(Receipt(origin, use.leaf_hash)),
     )
 

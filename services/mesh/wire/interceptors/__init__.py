@@ -1,4 +1,4 @@
-"""The interceptors, in order: errors, telemetry, deadline, caller, policy, validation.
+"""The interceptors, in order: errors, telemetry, deadline, caller, policy, validation, approval.
 
 The first two are frames around the call; the others are guards that refuse it by raising a MeshError. Only `errors`,
 the outermost, aborts. The chain is laid once per method; gRPC calls it through one interceptor.

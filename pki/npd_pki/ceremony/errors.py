@@ -1,0 +1,49 @@
+"""Why a ceremony is refused. Each error says what is wrong in the file or beside it, and what to do next."""
+
+from pathlib import Path
+
+from npd_pki.errors import PkiError
+
+
+class CeremonyError(PkiError):
+    """What all refusals of a ceremony have in common. Nothing was signed, nothing written."""
+
+
+class DocumentMalformed(CeremonyError):
+    """The file is not TOML, or a key of it is unknown, missing, of another type or beyond its bounds."""
+
+    def __init__(self, file: Path, key: str, problem: str) -> None:
+        super().__init__(f"{file}: {key}: {problem}" if key else f"{file}: {problem}")
+        self.file, self.key = file, key
+
+
+class InputUnreadable(CeremonyError):
+    """A file that the ceremony names is missing, or cannot be read."""
+
+
+class InputForeign(CeremonyError):
+    """An input belongs elsewhere: another environment, another root, another CA than the file says."""
+
+
+class OutputExists(CeremonyError):
+    """What the ceremony would write is there already; nothing is ever overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already and is never overwritten; name another output, or move it away first")
+        self.path = path
+
+
+class AlreadyRevoked(CeremonyError):
+    """The file revokes what the previous list revokes already, or one certificate twice."""
+
+
+class ValidityPast(CeremonyError):
+    """What would be signed has ended before the moment of the run, or begins only after it."""
+
+
+class KeyLost(CeremonyError):
+    """A key is to be generated with nothing to protect it: the passphrase is empty or too short."""
+
+
+class NotConfirmed(CeremonyError):
+    """Whoever runs the ceremony did not confirm the plan."""

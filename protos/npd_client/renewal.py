@@ -1,0 +1,309 @@
+"""Renews a system's certificate in time and by itself: no call fails for it, and no failure of it fails a call.
+
+The issuer tells a window; each process picks a moment in it at random. The new key is made here and never leaves. What
+was sent lies on the disk before it is sent (`npd_client.pending`), so that a crash or a lost answer repeats the request.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from random import SystemRandom
+
+import grpc
+from cryptography import x509
+
+from npd.issuer.v1 import certificate_pb2, certificate_pb2_grpc
+from npd_client.channel import RotatingChannel
+from npd_client.credentials import Credentials, CredentialsError, DirectoryPath, spki_of
+from npd_client.errors import Refusal, Unreachable, refusal_of
+from npd_client.pending import Pending, PendingMalformed, remove_pending
+from npd_client.store import DirectoryBusy, DirectoryKept, DirectoryNotWritable, locked, require_replaceable
+from npd_client.taking import Answer, AnswerEarly, AnswerUnfit, Taken, take
+
+Issuer = Callable[[], RotatingChannel | None]
+"""Gives the channel to the issuer; None once nobody wants renewals any more."""
+
+_LOG = logging.getLogger(__name__)
+_RANDOM = SystemRandom()
+_REMEDIES: Mapping[str, str] = {
+    "KEY_BLOCKED": "The next attempt makes another key.",
+    "CERTIFICATE_UNKNOWN": "Ask the operator for an enrolment token, and run `npd-client enrol`.",
+    "SYSTEM_SUSPENDED": "Ask the operator why; renewal goes on by itself once the system is resumed.",
+    "CERTIFICATE_REVOKED": "Ask the operator for an enrolment token, and run `npd-client enrol`.",
+    "CERTIFICATE_EXPIRED": "Ask the operator to enable it, and run `npd-client renew --expired`.",
+}
+_PASSING = ("RATE_EXCEEDED", "OVERLOADED", "AUTHORITY_MISSING")
+_URGENT_POLL = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class RenewalTiming:
+    """How often what is done, in seconds."""
+
+    poll: float = 300.0
+    """Between two questions for the window; at most 60 in an incident."""
+    first_pause: float = 30.0
+    """After a failure; doubled each time, and each time a random part of it."""
+    longest_pause: float = 3600.0
+    """Between two attempts, also after a refusal that only somebody else can mend."""
+    call: float = 30.0
+    """Deadline of a call to the issuer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """When a certificate should be renewed."""
+
+    start_time: datetime
+    end_time: datetime
+    is_urgent: bool
+
+    @classmethod
+    def of(cls, wire: certificate_pb2.RenewalWindow) -> "Window":
+        """Read the wire's; an end before the start is the start."""
+        start = wire.start_time.ToDatetime(tzinfo=UTC)
+        return cls(start, max(start, wire.end_time.ToDatetime(tzinfo=UTC)), wire.is_urgent)
+
+    def moment(self) -> datetime:
+        """A moment in it, at random, so that not all certificates of a day are renewed in one second."""
+        return self.start_time + (self.end_time - self.start_time) * _RANDOM.random()
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """When to renew which certificate."""
+
+    serial: int
+    moment: datetime
+
+    def still_fits(self, serial: int, window: Window) -> bool:
+        """Whether the moment picked before stands; the window of an incident moves with the clock, its end does too."""
+        return self.serial == serial and window.start_time <= self.moment <= window.end_time
+
+
+def ask_window(channel: RotatingChannel, *, timeout: float = RenewalTiming.call) -> Window:
+    """Ask the issuer when the certificate of this channel should be renewed. Raises Refusal."""
+    stub = certificate_pb2_grpc.CertificateServiceStub(channel)
+    try:
+        answer = stub.GetRenewalWindow(certificate_pb2.GetRenewalWindowRequest(), timeout=timeout)
+    except grpc.RpcError as error:
+        raise refusal_of(error, channel.credentials, channel.target) from error
+    return Window.of(answer.window)
+
+
+def renew(
+    directory: DirectoryPath,
+    channel: RotatingChannel,
+    *,
+    only: int | None = None,
+    patience: float = 10.0,
+    timeout: float = RenewalTiming.call,
+) -> Taken | None:
+    """Renew the certificate of a directory now, and take the new one into use.
+
+    1. One process and thread at a time; another is waited for `patience` seconds.
+    2. The certificate in use is read again: if another process renewed it meanwhile (its serial number is not `only`),
+       nothing is to be done, and None is returned.
+    3. A request under way is sent again as it was; otherwise one is made, for a new key of the same type, and written.
+       What was under way when the certificate was taken is done.
+    4. The request is sent. A refusal that no repetition can mend ends the request: the next has a new key and a new id.
+    5. What came back is checked, then all files are replaced at once.
+
+    Raises Refusal (Unreachable: the same request is sent next time), AnswerUnfit, DirectoryBusy, DirectoryKept,
+    DirectoryNotWritable, other CredentialsError for files that cannot open a connection, OSError.
+    """
+    with locked(directory, patience=patience):  # (1)
+        current = Credentials.from_directory(directory)
+        if only is not None and current.leaf.serial_number != only:  # (2)
+            return None
+        pending = _request(directory, current.leaf)  # (3)
+        stub = certificate_pb2_grpc.CertificateServiceStub(channel)
+        request = certificate_pb2.RenewCertificateRequest(
+            request_id=pending.request_id,
+            profile=certificate_pb2.CERTIFICATE_PROFILE_CLIENT_TLS,
+            csr=pending.csr,
+        )
+        try:
+            answer = stub.RenewCertificate(request, timeout=timeout)  # (4)
+        except grpc.RpcError as error:
+            refusal = refusal_of(error, channel.credentials, channel.target)
+            if ends_request(refusal):
+                remove_pending(directory)
+            raise refusal from error
+        told = Answer(answer.certificate.certificate_chain, answer.trust_bundle)
+        try:
+            return take(directory, pending, told, current.files.root_certificates, replaces=current.leaf)  # (5)
+        except AnswerEarly:
+            raise
+        except AnswerUnfit:
+            remove_pending(directory)
+            raise
+
+
+def ends_request(refusal: Refusal) -> bool:
+    """Whether the same request would be refused for ever: its key is blocked, or it is not a request to be granted."""
+    if isinstance(refusal, Unreachable):
+        return False
+    return refusal.code is grpc.StatusCode.INVALID_ARGUMENT or refusal.reason in ("KEY_BLOCKED", "REQUEST_ID_REUSED")
+
+
+class Renewer:
+    """Renews the certificate of a directory in the background, in the window that the issuer tells.
+
+    `promoted` is called after each renewal, to have channels take the new files at once. Several processes may have one
+    for the same directory: whoever comes first renews, the others see it. A directory whose files another program brings
+    is left to that program. Never raises into the application; each change of failure is a line in the log.
+    """
+
+    def __init__(
+        self,
+        directory: DirectoryPath,
+        issuer: Issuer,
+        *,
+        promoted: Callable[[], None] = lambda: None,
+        timing: RenewalTiming | None = None,
+    ) -> None:
+        self._directory = Path(directory)
+        self._issuer = issuer
+        self._promoted = promoted
+        self._timing = timing or RenewalTiming()
+        self._closed = threading.Event()
+        self._plan: _Plan | None = None
+        self._complaint = ""
+        self._failures = 0
+        self._thread = threading.Thread(target=self._run, name="npd-client-renewal", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """End; a request under way is repeated by whoever comes next."""
+        self._closed.set()
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end that `close` began."""
+        if self._thread.is_alive() and self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def renew_now(self) -> Taken:
+        """Renew now, whatever the window. Raises as `renew` does."""
+        channel = self._issuer()
+        if channel is None:
+            raise ValueError("Cannot renew by a closed client!")
+        taken = renew(self._directory, channel, timeout=self._timing.call)
+        self._note_taken(taken)
+        return taken
+
+    def _run(self) -> None:
+        try:
+            require_replaceable(self._directory)
+        except (DirectoryKept, DirectoryNotWritable) as error:
+            _LOG.warning("the certificate is not renewed from here: %s", error)
+            return
+        pause = 0.0
+        while not self._closed.wait(pause):
+            try:
+                channel = self._issuer()
+                if channel is None:
+                    return
+                pause = self._look(channel)
+                del channel
+            except Exception as error:
+                if self._closed.is_set():
+                    return
+                pause = self._pause_after(error)
+
+    def _look(self, channel: RotatingChannel) -> float:
+        """Renew if it is time; say in how many seconds to look again."""
+        serial = channel.credentials.leaf.serial_number
+        if Pending.read(self._directory) is not None or self._is_due(serial):
+            self._renew(channel, serial)
+            return self._rest(_RANDOM.uniform(0.0, 1.0))
+        window = ask_window(channel, timeout=self._timing.call)
+        self._succeeded()
+        if self._plan is None or not self._plan.still_fits(serial, window):
+            self._plan = _Plan(serial, window.moment())
+            _LOG.info("the certificate %x will be renewed at %s", serial, self._plan.moment.isoformat())
+        poll = min(self._timing.poll, _URGENT_POLL) if window.is_urgent else self._timing.poll
+        left = (self._plan.moment - datetime.now(UTC)).total_seconds()
+        return max(0.0, min(poll * _RANDOM.uniform(0.9, 1.1), left))
+
+    def _is_due(self, serial: int) -> bool:
+        return self._plan is not None and self._plan.serial == serial and self._plan.moment <= datetime.now(UTC)
+
+    def _renew(self, channel: RotatingChannel, serial: int) -> None:
+        taken = renew(self._directory, channel, only=serial, patience=0.0, timeout=self._timing.call)
+        self._plan = None
+        self._succeeded()
+        if taken is not None:
+            self._note_taken(taken)
+        else:
+            with suppress(CredentialsError):
+                channel.reload()
+
+    def _note_taken(self, taken: Taken) -> None:
+        _LOG.info("the certificate was renewed: %s until %s", taken.serial_number, taken.expire_time.isoformat())
+        self._promoted()
+
+    def _rest(self, seconds: float) -> float:
+        return min(seconds, self._timing.poll)
+
+    def _succeeded(self) -> None:
+        if self._complaint:
+            _LOG.info("the issuer can be asked again")
+        self._complaint, self._failures = "", 0
+
+    def _pause_after(self, error: Exception) -> float:
+        """Log a failure if it is another one than before; say how long to wait."""
+        if isinstance(error, DirectoryBusy):
+            return self._rest(1.0)
+        if isinstance(error, Refusal | CredentialsError | OSError):
+            complaint = f"{error} {_REMEDIES.get(error.reason, '') if isinstance(error, Refusal) else ''}".rstrip()
+            if complaint != self._complaint:
+                _LOG.warning("the certificate could not be renewed, what is in use stays: %s", complaint)
+        else:
+            complaint = type(error).__name__
+            if complaint != self._complaint:
+                _LOG.error("the certificate could not be renewed", exc_info=error)
+        self._complaint = complaint
+        if isinstance(error, PendingMalformed):
+            return self._timing.longest_pause
+        self._failures += 1
+        pause = min(self._timing.first_pause * 2 ** min(self._failures - 1, 16), self._timing.longest_pause)
+        if _is_lasting(error):
+            pause = self._timing.longest_pause
+        asked = error.retry_after.total_seconds() if isinstance(error, Refusal) and error.retry_after else 0.0
+        return max(asked, _RANDOM.uniform(pause / 2, pause)) if asked else self._in_time(_RANDOM.uniform(pause / 2, pause))
+
+    def _in_time(self, pause: float) -> float:
+        """Never wait longer than a tenth of what is left of the certificate, where leaves live shortly."""
+        with suppress(CredentialsError):
+            left = Credentials.from_directory(self._directory).expire_time - datetime.now(UTC)
+            return max(min(pause, left / timedelta(seconds=10)), min(pause, 1.0))
+        return pause
+
+
+def _is_lasting(error: Exception) -> bool:
+    """Whether somebody else has to act before an attempt can succeed."""
+    if isinstance(error, AnswerUnfit):
+        return True
+    if not isinstance(error, Refusal) or isinstance(error, Unreachable) or error.reason in _PASSING:
+        return False
+    return error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
+
+
+def _request(directory: DirectoryPath, leaf: x509.Certificate) -> Pending:
+    """The request under way, otherwise a new one, on the disk."""
+    pending = Pending.read(directory)
+    if pending is not None and pending.private_key and pending.public_key != spki_of(leaf.public_key()):
+        return pending
+    remove_pending(directory)
+    pending = Pending.like(leaf.public_key())
+    pending.write(directory)
+    return pending
+

@@ -1,0 +1,1 @@
+"""Certificates of agencies' systems and of operators: applications, approvals, renewals, revocations, inventory."""

@@ -1,0 +1,33 @@
+"""Certification authorities of agencies and operators, and revoked certificates, as the policy names them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+
+
+class AuthorityState(Enum):
+    """Where an authority is in its life, with the numbers of npd.registry.v1.AuthorityState."""
+
+    PREPARED = 1
+    ACTIVE = 2
+    TAINTED = 3
+    REVOKED = 4
+    RETIRED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """An issuing CA: the SHA-256 of its SubjectPublicKeyInfo, hex, and the one host that it is constrained to."""
+
+    key_id: str
+    host: str
+    state: AuthorityState
+    state_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """Since when a certificate is revoked, and the number of npd.registry.v1.RevocationReason that says why."""
+
+    revoke_time: datetime
+    reason: int
