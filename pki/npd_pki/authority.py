@@ -10,17 +10,17 @@ Source: DESIGN.md part 5; RFC 5280.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from npd_pki.errors import (
     HostNamesForbidden,
     HostNamesMissing,
     IdentityNotEntitled,
+    IssuedByThisRoot,
     KeyUnacceptable,
     NotAuthority,
     ProfileNotEntitled,
@@ -29,12 +29,18 @@ from npd_pki.errors import (
 )
 from npd_pki.identity import Identity, Kind, host_of, require_environment, require_host_name
 from npd_pki.issuance import IssuedCertificate, PreparedCertificate, issuer_key_id, prepare, sign
-from npd_pki.keys import SigningKey, generate_p256_key, generate_p384_key, require_ec_public_key
-from npd_pki.lint import lint_issuing_ca, lint_leaf, lint_root
+from npd_pki.keys import (
+    SigningKey,
+    generate_p256_key,
+    generate_p384_key,
+    require_ec_public_key,
+    require_leaf_public_key,
+)
+from npd_pki.lint import lint_cross_certificate, lint_issuing_ca, lint_leaf, lint_root
 from npd_pki.profile import ISSUING, ROOT, Profile
 from npd_pki.request import proven_public_key
 from npd_pki.tbs import environment_of, issuing_ca_tbs, leaf_tbs, root_tbs
-from npd_pki.trust_bundle import is_authority, require_root
+from npd_pki.trust_bundle import is_authority, is_issued_by, require_root
 from npd_pki.validity import BACKDATING, Validity
 
 
@@ -71,10 +77,9 @@ class CertificateAuthority:
                 f"the certificate would end {validity.not_after}, its issuer {self.certificate.not_valid_after_utc}"
             )
 
-    def _require_other_key(self, public_key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
+    def _require_other_key(self, public_key: PublicKeyTypes) -> None:
         if public_key == self.key.public_key():
             raise KeyUnacceptable("a CA does not issue a certificate for its own key")
-        return require_ec_public_key(public_key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,33 @@ class RootCA(CertificateAuthority):
         profile, environment = ISSUING[kind], self.environment
         validity = validity or Validity.lasting(profile.longest_life)
         self._require_life(validity, profile.longest_life)
-        tbs = issuing_ca_tbs(
-            profile, kind, environment, self._require_other_key(public_key), validity, self.certificate
-        )
+        self._require_other_key(public_key)
+        tbs = issuing_ca_tbs(profile, kind, environment, require_ec_public_key(public_key), validity, self.certificate)
         lint = partial(lint_issuing_ca, profile=profile, kind=kind, environment=environment, issuer=self.certificate)
+        return sign(prepare(tbs, self.key, lint), self.key)
+
+    def cross_certify(self, certificate: x509.Certificate, *, validity: Validity | None = None) -> x509.Certificate:
+        """Certify an issuing CA that another root has certified, so that those who trust either root accept its leaves.
+
+        1. It is an issuing CA of this environment.
+        2. It is not this root's own already: to renew that is `certify`.
+        3. The new certificate has its subject, its key and its bounds, or the chains would not be interchangeable.
+        It ends with the existing one unless a validity is given.
+        Raises NotAuthority, IssuedByThisRoot, KeyUnacceptable, ValidityMalformed for one that has expired,
+        ValidityTooLong, ValidityExceedsIssuer, LintFailed.
+        """
+        host = permitted_host(certificate)  # (1)
+        kind = Kind(host.partition(".")[0])
+        if not is_authority(certificate) or host != host_of(kind, self.environment):
+            raise NotAuthority(f"the root of {self.environment} does not cross-certify the CA of {host}")
+        if is_issued_by(certificate, self.certificate):  # (2)
+            raise IssuedByThisRoot(f"{certificate.subject.rfc4514_string()!r} is this root's own already: renew it")
+        validity = validity or Validity(datetime.now(UTC) - BACKDATING, certificate.not_valid_after_utc)
+        self._require_life(validity, ISSUING[kind].longest_life)
+        self._require_other_key(certificate.public_key())
+        key = require_ec_public_key(certificate.public_key())
+        tbs = issuing_ca_tbs(ISSUING[kind], kind, self.environment, key, validity, self.certificate)
+        lint = partial(lint_cross_certificate, existing=certificate, kind=kind, issuer=self.certificate)  # (3)
         return sign(prepare(tbs, self.key, lint), self.key)
 
     def issue_issuing_ca(
@@ -154,10 +182,11 @@ class IssuingCA(CertificateAuthority):
             raise ProfileNotEntitled(f"the {self.kind} CA does not issue {profile.name} certificates")
         identity = self._require_entitled(Identity.parse(uri))  # (2)
         hosts = _require_hosts(profile, dns_names)  # (3)
-        ec_key = self._require_other_key(public_key)  # (4)
+        self._require_other_key(public_key)  # (4)
+        leaf_key = require_leaf_public_key(public_key)
         validity = validity or Validity.lasting(profile.default_life)
         self._require_life(validity, profile.longest_life)  # (5)
-        tbs = leaf_tbs(profile, identity, hosts, ec_key, validity, self.certificate)
+        tbs = leaf_tbs(profile, identity, hosts, leaf_key, validity, self.certificate)
         lint = partial(lint_leaf, profile=profile, identity=identity, dns_names=hosts, issuer=self.certificate)
         return prepare(tbs, self.key, lint)  # (6)
 

@@ -5,6 +5,8 @@
   mesh/ca.crt  ca.key   the issuing CAs, likewise
   agency/...
   operator/...
+
+The directory of one CA alone holds `ca.crt`, and either `ca.key` or `pkcs11.toml` (`token_settings`).
 """
 
 import shutil
@@ -16,15 +18,26 @@ from typing import Self
 from cryptography import x509
 
 from npd_pki.authority import CertificateAuthority, IssuingCA, RootCA, create_root
-from npd_pki.errors import HierarchyInconsistent, NotAuthority, StoreIncomplete, StoreOccupied
+from npd_pki.errors import (
+    HierarchyInconsistent,
+    NotAuthority,
+    PassphraseMissing,
+    StoreAmbiguous,
+    StoreIncomplete,
+    StoreOccupied,
+)
 from npd_pki.files import PRIVATE, PUBLIC, PemFile, force_directory, replace_files
 from npd_pki.identity import Kind
 from npd_pki.keys import SigningKey, load_ec_private_key, private_key_pem
+from npd_pki.passphrase import read_passphrase
+from npd_pki.pkcs11 import open_token_key
+from npd_pki.token_settings import load_token_settings
 from npd_pki.trust_bundle import certificates_pem, is_issued_by, load_certificates, require_root
 
 _ROOT = "root"
 _CERTIFICATE = "ca.crt"
 _KEY = "ca.key"
+_SETTINGS = "pkcs11.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +72,20 @@ class Hierarchy:
         return {Kind.MESH: self.mesh, Kind.AGENCY: self.agency, Kind.OPERATOR: self.operator}[kind]
 
 
-def save_hierarchy(directory: Path, hierarchy: Hierarchy) -> None:
-    """Write a hierarchy into a directory that does not exist yet, or is empty.
+def save_hierarchy(directory: Path, hierarchy: Hierarchy, passphrase: bytes | None = None) -> None:
+    """Write a hierarchy into a directory that does not exist yet, or is empty; its keys encrypted with the passphrase.
 
     1. Write everything into a directory beside it, which only its owner may enter.
     2. Rename that: the store appears complete, and one of two writers loses.
-    Raises StoreOccupied, and then nothing has changed; OSError.
+    Raises StoreOccupied, and then nothing has changed; PassphraseMalformed, OSError.
     """
     directory = directory.absolute()
     directory.parent.mkdir(parents=True, exist_ok=True)
     staged = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
     try:
-        _write_authority(staged / _ROOT, hierarchy.root)  # (1)
+        _write_authority(staged / _ROOT, hierarchy.root, passphrase)  # (1)
         for kind in Kind:
-            _write_authority(staged / kind, hierarchy.of(kind))
+            _write_authority(staged / kind, hierarchy.of(kind), passphrase)
         force_directory(staged)
         try:
             staged.rename(directory)  # (2)
@@ -87,20 +100,18 @@ def save_hierarchy(directory: Path, hierarchy: Hierarchy) -> None:
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def load_hierarchy(directory: Path) -> Hierarchy:
+def load_hierarchy(directory: Path, passphrase: bytes | None = None) -> Hierarchy:
     """Read the hierarchy in a directory, all private keys included.
 
-    Raises StoreIncomplete, PrivateKeyExposed, PemMalformed, KeyUnacceptable, NotAuthority, HierarchyInconsistent and
-    OSError.
+    Raises HierarchyInconsistent, and what `load_authority` raises.
     """
-    certificate, key = _read_authority(directory / _ROOT)
-    mesh, agency, operator = (IssuingCA(*_read_authority(directory / kind)) for kind in Kind)
-    return Hierarchy(RootCA(certificate, key), mesh, agency, operator)
+    root = load_root(directory / _ROOT, passphrase)
+    return Hierarchy(root, *(load_authority(directory / kind, passphrase) for kind in Kind))
 
 
-def load_issuing_ca(directory: Path, kind: Kind) -> IssuingCA:
+def load_issuing_ca(directory: Path, kind: Kind, passphrase: bytes | None = None) -> IssuingCA:
     """Read one issuing CA, of which the root's key need not be present. Raises what `load_hierarchy` raises."""
-    authority = IssuingCA(*_read_authority(directory / kind))
+    authority = load_authority(directory / kind, passphrase)
     _require_issued(load_root_certificate(directory), authority, kind)
     return authority
 
@@ -110,6 +121,21 @@ def load_root_certificate(directory: Path) -> x509.Certificate:
     return require_root(_read_certificate(directory / _ROOT / _CERTIFICATE))
 
 
+def load_authority(directory: Path, passphrase: bytes | None = None) -> IssuingCA:
+    """Read an issuing CA from its own directory: `ca.crt`, and its key from `ca.key` or the token of `pkcs11.toml`.
+
+    The passphrase opens `ca.key`; it is the PIN of a token whose settings name no PIN file.
+    Raises StoreIncomplete, StoreAmbiguous, NotAuthority, PemMalformed, OSError, and what `load_ec_private_key`,
+    `load_token_settings` and `open_token_key` raise.
+    """
+    return IssuingCA(*_read_authority(directory, passphrase))
+
+
+def load_root(directory: Path, passphrase: bytes | None = None) -> RootCA:
+    """Read a root from its own directory, as `load_authority` does an issuing CA."""
+    return RootCA(*_read_authority(directory, passphrase))
+
+
 def _require_issued(root: x509.Certificate, authority: IssuingCA, kind: Kind) -> None:
     if authority.kind is not kind:
         raise HierarchyInconsistent(f"the CA in the place of the {kind} CA is of kind {authority.kind}")
@@ -117,23 +143,35 @@ def _require_issued(root: x509.Certificate, authority: IssuingCA, kind: Kind) ->
         raise HierarchyInconsistent(f"the {kind} CA was not issued by this root")
 
 
-def _write_authority(directory: Path, authority: CertificateAuthority) -> None:
+def _write_authority(directory: Path, authority: CertificateAuthority, passphrase: bytes | None) -> None:
     directory.mkdir(mode=0o700)
     replace_files(
         directory,
         [
-            PemFile(_KEY, private_key_pem(authority.key), PRIVATE),
+            PemFile(_KEY, private_key_pem(authority.key, passphrase), PRIVATE),
             PemFile(_CERTIFICATE, certificates_pem([authority.certificate]), PUBLIC),
         ],
     )
 
 
-def _read_authority(directory: Path) -> tuple[x509.Certificate, SigningKey]:
+def _read_authority(directory: Path, passphrase: bytes | None) -> tuple[x509.Certificate, SigningKey]:
     certificate = _read_certificate(directory / _CERTIFICATE)
+    if (directory / _SETTINGS).exists():
+        if (directory / _KEY).exists():
+            raise StoreAmbiguous(f"{directory} holds {_KEY} and {_SETTINGS}: remove the wrong one")
+        return certificate, _open_token(directory / _SETTINGS, passphrase)
     try:
-        return certificate, load_ec_private_key(directory / _KEY)
+        return certificate, load_ec_private_key(directory / _KEY, passphrase)
     except FileNotFoundError as error:
         raise StoreIncomplete(f"{directory / _KEY} is missing") from error
+
+
+def _open_token(path: Path, passphrase: bytes | None) -> SigningKey:
+    settings = load_token_settings(path)
+    pin = read_passphrase(settings.pin_file) if settings.pin_file else passphrase
+    if pin is None:
+        raise PassphraseMissing(f"{path} names no PIN file: give the PIN of the token")
+    return open_token_key(settings.key, pin, unattended=True)
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

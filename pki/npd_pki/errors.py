@@ -64,7 +64,8 @@ class IssuedByThisRoot(PkiError):
 class LintFailed(PkiError):
     """A certificate or revocation list differs from what it must be: it was not signed, or was not returned.
 
-    Seeing this means a defect in this library, not a mistake of the caller.
+    Seeing this means a defect in this library, not a mistake of the caller; except in cross-certification, where it
+    means that the existing certificate is not of the form that this library gives to an issuing CA.
     """
 
     def __init__(self, findings: Sequence[str]) -> None:

@@ -90,8 +90,8 @@ def save_public_key(path: Path, key: PublicKey) -> None:
 def load_ec_private_key(path: Path, passphrase: bytes | None = None) -> ec.EllipticCurvePrivateKey:
     """Read the P-256 or P-384 key of a CA or a leaf.
 
-    Raises PrivateKeyExposed if others than the owner may touch the file, PassphraseMissing if the key is encrypted and no
-    passphrase is given, PassphraseWrong, PrivateKeyUnencrypted if one is given for a bare key, PemMalformed,
+    Raises PrivateKeyExposed if others than the owner may touch the file, PassphraseMissing if the key is encrypted and
+    no passphrase is given, PassphraseWrong, PrivateKeyUnencrypted if one is given for a bare key, PemMalformed,
     KeyUnacceptable for another type or curve, OSError.
     """
     key = _load_private_key(path, passphrase)
@@ -128,14 +128,14 @@ def require_ec_public_key(key: PublicKeyTypes) -> ec.EllipticCurvePublicKey:
 
 
 def require_leaf_public_key(key: PublicKeyTypes) -> LeafPublicKey:
-    """Return the key if it may stand in a leaf: EC on P-256 or P-384, or RSA of 3072 bits or more without known weakness.
+    """Return the key if it may stand in a leaf: EC on P-256 or P-384, or RSA from 3072 bits, without known weakness.
 
     Raises KeyUnacceptable. Source: NIST SP 800-57 part 1, 5.6.1.1 (128 bits of strength).
     """
     if isinstance(key, rsa.RSAPublicKey):
         return require_strong(key)
     if not isinstance(key, ec.EllipticCurvePublicKey) or key.curve.name not in _HASHES:
-        raise KeyUnacceptable("a certificate of the mesh holds an EC key on P-256 or P-384, or RSA of 3072 bits or more")
+        raise KeyUnacceptable("a certificate of the mesh holds an EC key on P-256 or P-384, or RSA from 3072 bits")
     return key
 
 

@@ -11,14 +11,15 @@ from datetime import timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
-from cryptography.x509.oid import NameOID, SignatureAlgorithmOID
+from cryptography.x509.oid import ExtensionOID, NameOID, SignatureAlgorithmOID
 
 from npd_pki.distribution import crl_distribution_points
 from npd_pki.errors import KeyUnacceptable, LintFailed
 from npd_pki.identity import Identity, Kind
 from npd_pki.issuance import issuer_key_id
 from npd_pki.keys import require_ec_public_key, require_leaf_public_key
-from npd_pki.profile import AuthorityProfile, Profile
+from npd_pki.profile import ISSUING, AuthorityProfile, Profile
+from npd_pki.tbs import environment_of
 from npd_pki.validity import BACKDATING, Validity
 
 _SIGNATURES = {
@@ -26,6 +27,8 @@ _SIGNATURES = {
     "secp384r1": SignatureAlgorithmOID.ECDSA_WITH_SHA384,
 }
 _EVERY_ADDRESS = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+_OF_THE_ISSUER = frozenset({ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.CRL_DISTRIBUTION_POINTS})
 
 _Expected = tuple[x509.ExtensionType, bool]  # the value and whether it is critical
 
@@ -84,6 +87,29 @@ def lint_issuing_ca(
     )
 
 
+def lint_cross_certificate(
+    certificate: x509.Certificate, *, existing: x509.Certificate, kind: Kind, issuer: x509.Certificate
+) -> None:
+    """Check another root's certificate for an existing issuing CA. Raises LintFailed, with every finding.
+
+    It differs from the existing one in serial number, issuer, dates and where the issuer is found; in nothing else.
+    """
+    environment = environment_of(issuer.subject)
+    lint_issuing_ca(certificate, profile=ISSUING[kind], kind=kind, environment=environment, issuer=issuer)
+    own = {extension.oid: extension for extension in certificate.extensions if extension.oid not in _OF_THE_ISSUER}
+    others = {extension.oid: extension for extension in existing.extensions if extension.oid not in _OF_THE_ISSUER}
+    findings = [
+        f"extension {oid.dotted_string} is not that of the existing certificate"
+        for oid in {**own, **others}
+        if own.get(oid) != others.get(oid)
+    ]
+    if certificate.subject != existing.subject:
+        findings.append(f"the subject is not {existing.subject.rfc4514_string()!r}, that of the existing certificate")
+    if certificate.public_key() != existing.public_key():
+        findings.append("the key is not that of the existing certificate")
+    _raise(*findings)
+
+
 def lint_root(certificate: x509.Certificate, *, profile: AuthorityProfile, environment: str) -> None:
     """Check a self-signed root against its profile. Raises LintFailed with every finding."""
     _raise(
@@ -92,6 +118,15 @@ def lint_root(certificate: x509.Certificate, *, profile: AuthorityProfile, envir
         *_life_findings(certificate, certificate, profile.longest_life),
         *_extension_findings(certificate, _authority_extensions(profile)),
     )
+
+
+def signature_findings(algorithm: x509.ObjectIdentifier, issuer: x509.Certificate) -> Iterator[str]:
+    """Whether an issuer signs with this algorithm: what is wrong with it, if anything."""
+    issuer_key = issuer.public_key()
+    if not isinstance(issuer_key, ec.EllipticCurvePublicKey):
+        yield "the issuer's key is not an EC key"
+    elif algorithm != _SIGNATURES.get(issuer_key.curve.name):
+        yield "the signature algorithm does not match the issuer's curve"
 
 
 def _raise(*findings: str) -> None:
@@ -114,18 +149,14 @@ def _field_findings(
     """RFC 5280 4.1: serial number, signature algorithm, issuer, key."""
     if not 1 << 64 <= certificate.serial_number < 1 << 159:
         yield "the serial number is too short to be random, or does not fit 20 octets"
-    issuer_key = issuer.public_key()
-    if not isinstance(issuer_key, ec.EllipticCurvePublicKey):
-        yield "the issuer's key is not an EC key"
-    elif certificate.signature_algorithm_oid != _SIGNATURES.get(issuer_key.curve.name):
-        yield "the signature algorithm does not match the issuer's curve"
+    yield from signature_findings(certificate.signature_algorithm_oid, issuer)
     if certificate.issuer != issuer.subject:
         yield "the issuer is not the subject of the issuing certificate"
     try:
         require_key(certificate.public_key())
     except KeyUnacceptable as error:
         yield str(error)
-    if issuer is not certificate and certificate.public_key() == issuer_key:
+    if issuer is not certificate and certificate.public_key() == issuer.public_key():
         yield "the key is the issuer's own"
 
 

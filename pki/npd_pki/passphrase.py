@@ -1,4 +1,4 @@
-"""Passphrases of private keys, and PINs of tokens: from a file for its owner alone. Asks nobody; a command line does."""
+"""Passphrases of private keys, and PINs of tokens, from a file for its owner alone. Never asks a person."""
 
 from pathlib import Path
 
@@ -22,7 +22,10 @@ def read_passphrase(path: Path) -> bytes:
 
 
 def require_passphrase(passphrase: bytes) -> bytes:
-    """Return the passphrase if a key can be encrypted with it: 1 to 1023 bytes in one line. Raises PassphraseMalformed."""
+    """Return the passphrase if a key can be encrypted with it: 1 to 1023 bytes in one line.
+
+    Raises PassphraseMalformed.
+    """
     if not 1 <= len(passphrase) <= LONGEST_PASSPHRASE:
         raise PassphraseMalformed(f"a passphrase has 1 to {LONGEST_PASSPHRASE} bytes, this one {len(passphrase)}")
     if any(byte in passphrase for byte in b"\r\n\0"):

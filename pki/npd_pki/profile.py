@@ -42,9 +42,10 @@ def _key_usage(
 class Profile:
     """A sort of leaf certificate.
 
-    `version` rises with every change of the row, so that an approval names what was approved. `kinds` are the CAs that issue it; `purposes` its extended key usage, which every implementation must understand or
-    refuse if `purposes_critical`; `names_hosts` whether it carries DNS names (then at least one) beside its URI. A life
-    counts from the moment of issue; back-dating comes on top.
+    `version` rises with every change of the row, so that an approval can name what was approved. `kinds` are the CAs
+    that issue it; `purposes` its extended key usage, which every implementation must understand or refuse if
+    `purposes_critical`; `names_hosts` whether it carries DNS names (then at least one) beside its URI. A life counts
+    from the moment of issue; back-dating comes on top.
     """
 
     name: str

@@ -31,7 +31,7 @@ def require_strong(key: rsa.RSAPublicKey) -> rsa.RSAPublicKey:
     if not SMALLEST_BITS <= key.key_size <= LARGEST_BITS:  # (1)
         raise KeyUnacceptable(f"an RSA key has {SMALLEST_BITS} to {LARGEST_BITS} bits, this one {key.key_size}")
     if not (numbers.e % 2 and _SMALLEST_EXPONENT <= numbers.e <= _LARGEST_EXPONENT):  # (2)
-        raise KeyUnacceptable("the exponent of an RSA key is odd and at least 65537; make a new key with that")
+        raise KeyUnacceptable("the exponent of an RSA key is odd, from 65537 to 2^33: make a new key with 65537")
     if gcd(numbers.n, _SMALL_FACTORS) != 1:  # (3)
         raise KeyUnacceptable("the RSA key has a small factor: its generator is broken")
     if _has_close_primes(numbers.n):  # (4)
@@ -60,5 +60,5 @@ def _powers(base: int, prime: int) -> frozenset[int]:
 
 _SMALL_FACTORS = prod(_primes_below(752))
 _ROCA_POWERS = tuple((prime, _powers(65537, prime)) for prime in _primes_below(168) if prime > 2)
-"""The residues of such moduli are powers of 65537 for each of the first primes: Nemec et al., "The Return of Coppersmith's
-Attack", CCS 2017, section 3.3. By chance that is true of one key in some hundred million."""
+"""The residues of such moduli are powers of 65537 for each of the first primes: Nemec et al., "The Return of
+Coppersmith's Attack", CCS 2017, section 3.3."""

@@ -34,10 +34,22 @@ Watcher: TypeAlias = Callable[[grpc.ChannelConnectivity], None]
 
 READS: Mapping[str, tuple[str, ...]] = {
     "npd.civil_status.v1.CivilStatusService": ("GetCivilStatus",),
+    "npd.common.v1.ApprovalService": ("ListApprovals",),
     "npd.common.v1.ChainService": ("ListLinks",),
     "npd.common.v1.EvidenceService": ("GetCheckpoint", "GetInclusionProof", "GetConsistencyProof"),
     "npd.common.v1.RelayService": ("ListSetAside",),
     "npd.identity.v1.CardService": ("GetCards",),
+    "npd.issuer.v1.AuthorityService": ("ListAuthorities",),
+    "npd.issuer.v1.CertificateService": (
+        "GetApplication",
+        "GetCertificate",
+        "GetRenewalWindow",
+        "ListApplications",
+        "ListCertificates",
+        "ReportExpiring",
+    ),
+    "npd.issuer.v1.DoorService": ("Diagnose", "GetApplicationStatus", "GetRevocationList"),
+    "npd.issuer.v1.EnrolmentService": ("ListEnrolments",),
     "npd.registry.v1.AgencyService": ("ListAgencies",),
     "npd.registry.v1.AgreementService": ("ListAgreements",),
     "npd.registry.v1.DirectoryService": ("ListConnections",),
@@ -65,7 +77,7 @@ OPTIONS: Sequence[ChannelOption] = (
 )
 
 _LOG = logging.getLogger(__name__)
-_LOOPBACK = ("localhost:", "127.", "[::1]:", "ipv4:127.", "ipv6:[::1]", "dns:///localhost:", "unix:")
+LOOPBACK = ("localhost:", "127.", "[::1]:", "ipv4:127.", "ipv6:[::1]", "dns:///localhost:", "unix:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +144,7 @@ class RotatingChannel(grpc.Channel):
         self.target = target
         self.timing = timing or Timing()
         self._directory = directory
-        direct = [("grpc.enable_http_proxy", 0)] if target.startswith(_LOOPBACK) else []
+        direct = [("grpc.enable_http_proxy", 0)] if target.startswith(LOOPBACK) else []
         configured = [("grpc.service_config", service_config(target, reads)), *direct]
         self._options = list(dict([*OPTIONS, *configured, *options]).items())
         self._lock = threading.Lock()
@@ -179,6 +191,17 @@ class RotatingChannel(grpc.Channel):
             _LOG.info("new credentials in use, valid until %s", fresh.credentials.expire_time.isoformat())
             self._close_drained()  # (5)
             return True
+
+    def look(self) -> None:
+        """Look at the files as `reload` does; a complaint goes to the log once, not at every look."""
+        try:
+            self.reload()
+            complaint = ""
+        except CredentialsError as error:
+            complaint = f"{error} (The credentials in use are valid until {self.credentials.expire_time.isoformat()}.)"
+        if complaint and complaint != self._complaint:
+            _LOG.warning("%s", complaint)
+        self._complaint = complaint
 
     def close(self) -> None:
         """Close every connection; calls in flight end as CANCELLED."""
@@ -234,17 +257,6 @@ class RotatingChannel(grpc.Channel):
         """End a call that `_enter` began."""
         with self._lock:
             slot.calls -= 1
-
-    def _reload_quietly(self) -> None:
-        """Look at the files; a complaint goes to the log once, not at every look."""
-        try:
-            self.reload()
-            complaint = ""
-        except CredentialsError as error:
-            complaint = f"{error} (The credentials in use are valid until {self.credentials.expire_time.isoformat()}.)"
-        if complaint and complaint != self._complaint:
-            _LOG.warning("%s", complaint)
-        self._complaint = complaint
 
     def _open(self, credentials: Credentials) -> "_Slot":
         files = credentials.files
@@ -363,7 +375,7 @@ def _poll(reference: "weakref.ref[RotatingChannel]", closed: threading.Event, se
         if channel is None:
             return
         try:
-            channel._reload_quietly()
+            channel.look()
         except Exception:
             _LOG.exception("the credentials could not be looked at")
         del channel

@@ -1,19 +1,18 @@
 """A client of the mesh for those who would rather not assemble requests: one method per call, answers as messages.
 
 It adds nothing to the contract: every method sends one request, and raises Refusal instead of grpc.RpcError. Only
-`watch_changes` and `inclusion_proof` do more, and say so.
+`watch_changes` and `inclusion_proof` do more, and say so; and the certificate is renewed in the background.
 """
 
 import json
-import logging
 import re
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import date
-from random import SystemRandom
 from time import monotonic
-from typing import Any, Self, TypeAlias, TypeVar
+from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -37,19 +36,18 @@ from npd.sharing.v1 import (
     verification_pb2_grpc,
 )
 from npd_client.channel import ChannelOption, RotatingChannel, Timing
-from npd_client.credentials import Credentials, CredentialsError, DirectoryPath
+from npd_client.credentials import DirectoryPath
 from npd_client.errors import Refusal, Unreachable, refusal_of
+from npd_client.renewal import RenewalTiming, Renewer
+from npd_client.watching import SHORTEST_PAUSE, Interruption, watch
 
 Stub = TypeVar("Stub")
-Interruption: TypeAlias = Callable[[Refusal, float], None]
-"""Told why a watch was interrupted, and in how many seconds it goes on."""
 
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-"""Seconds between attempts to watch again: doubled each time, and each time a random part of it."""
+ISSUER = "issuer"
+"""The room that renews certificates."""
 INTEGRATION_TIME = 3.0
 """Seconds to wait for a fresh entry to have its place in the log; the mesh needs up to one."""
 
-_LOG = logging.getLogger(__name__)
 _DATE = re.compile(r"(\d{4})(?:-(\d{2})(?:-(\d{2}))?)?", re.ASCII)
 
 
@@ -99,6 +97,9 @@ class Client:
     threads; close it, or use it as a context. Every method raises Refusal (Unreachable if there was no answer); the
     first call of a room raises CredentialsError if the files cannot open a connection, AddressUnknown if the room has
     no address.
+
+    From the first call on the client renews the certificate by itself, if the addresses name an "issuer" and the
+    directory can be written: see `npd_client.renewal`. `renew=False` leaves it alone.
     """
 
     def __init__(
@@ -108,6 +109,8 @@ class Client:
         *,
         timing: Timing | None = None,
         options: Iterable[ChannelOption] = (),
+        renew: bool = True,
+        renewal: RenewalTiming | None = None,
     ) -> None:
         self._addresses = addresses
         self._directory = directory
@@ -116,6 +119,8 @@ class Client:
         self._channels: dict[str, RotatingChannel] = {}
         self._stubs: dict[tuple[object, str], Any] = {}
         self._closed = threading.Event()
+        is_renewing = renew and not isinstance(addresses, str) and bool(addresses.get(ISSUER))
+        self._renewer = _renewer_of(self, directory, renewal) if is_renewing else None
 
     def channel(self, room: str) -> RotatingChannel:
         """The channel to a room, for stubs of your own. Opened when it is first asked for."""
@@ -127,6 +132,8 @@ class Client:
                 self._channels[target] = RotatingChannel(
                     target, self._directory, timing=self._timing, options=self._options
                 )
+                if self._renewer is not None and len(self._channels) == 1 and not self._closed.is_set():
+                    self._renewer.start()
             return self._channels[target]
 
     def who_am_i(self, *, timeout: float | None = None) -> rights_pb2.WhoAmIResponse:
@@ -307,39 +314,8 @@ class Client:
         Raises Refusal for everything else, such as CERTIFICATE_REVOKED, AGREEMENT_SUSPENDED or CURSOR_OUTDATED, whose
         metadata names where to resume.
         """
-        told = on_interruption or _log_interruption
-        channel, pause = self.channel("sharing"), SHORTEST_PAUSE
-        while not self._closed.is_set():
-            heard, used = False, channel.credentials
-            try:
-                with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
-                    stream = stub.WatchChanges(change_pb2.WatchChangesRequest(access=access, cursor=cursor, lane=lane))
-                    try:
-                        for message in stream:
-                            heard, pause = True, SHORTEST_PAUSE
-                            _drop_seen(message, cursor)  # (1)
-                            cursor = message.cursor if message.HasField("cursor") else cursor
-                            yield message
-                    finally:
-                        stream.cancel()
-                wait = 0.0 if heard else pause  # (2)
-            except ValueError:
-                if self._closed.is_set():  # between the look at it and the call
-                    return
-                raise
-            except Refusal as refusal:
-                if self._closed.is_set():
-                    return
-                if refusal.code is grpc.StatusCode.UNAUTHENTICATED and _is_renewed(channel, used):  # (3)
-                    continue
-                if not _passes(refusal):
-                    raise
-                asked = refusal.retry_after.total_seconds() if refusal.retry_after else 0.0
-                wait = max(SystemRandom().uniform(pause / 2, pause), min(asked, 60.0))  # (4)
-                told(refusal, wait)
-            if not heard:
-                pause = min(2 * pause, LONGEST_PAUSE)
-            self._closed.wait(wait)
+        request = change_pb2.WatchChangesRequest(access=access, cursor=cursor, lane=lane)
+        yield from watch(self.channel("sharing"), request, self._closed, on_interruption)
 
     def inclusion_proof(
         self, leaf_hash: bytes, *, room: str = "sharing", timeout: float | None = None
@@ -363,6 +339,8 @@ class Client:
     def close(self) -> None:
         """Close every connection; a watch ends, other calls in flight are refused as CANCELLED."""
         self._closed.set()
+        if self._renewer is not None:
+            self._renewer.close()
         with self._lock:
             channels = list(self._channels.values())
         for channel in channels:
@@ -386,24 +364,20 @@ class Client:
             raise refusal_of(error, channel.credentials, channel.target) from error
 
 
-def _drop_seen(message: change_pb2.WatchChangesResponse, cursor: change_pb2.Cursor | None) -> None:
-    if cursor is not None and cursor.incarnation == message.cursor.incarnation:
-        while message.changes and message.changes[0].position <= cursor.position:
-            del message.changes[0]
+def _renewer_of(client: Client, directory: DirectoryPath, timing: RenewalTiming | None) -> Renewer:
+    """A renewer that does not keep a client alive which was forgotten without being closed."""
+    reference = weakref.ref(client)
 
+    def issuer() -> RotatingChannel | None:
+        owner = reference()
+        return None if owner is None or owner._closed.is_set() else owner.channel(ISSUER)
 
-def _is_renewed(channel: RotatingChannel, used: Credentials) -> bool:
-    with suppress(CredentialsError):
-        channel.reload()
-    return channel.credentials is not used
+    def promoted() -> None:
+        owner = reference()
+        if owner is not None:
+            with owner._lock:
+                channels = list(owner._channels.values())
+            for channel in channels:
+                channel.look()
 
-
-def _passes(refusal: Refusal) -> bool:
-    """Whether the same watch can succeed a little later: unreachable, stopping, without a free slot, or too late."""
-    if refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return refusal.retry_after is not None
-    return refusal.code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-
-def _log_interruption(refusal: Refusal, seconds: float) -> None:
-    _LOG.warning("the watch was interrupted and goes on in %.1f s: %s", seconds, refusal)
+    return Renewer(directory, issuer, promoted=promoted, timing=timing)

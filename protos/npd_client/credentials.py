@@ -91,9 +91,9 @@ class CredentialFiles:
     def read(cls, directory: DirectoryPath) -> Self:
         """Read the files of one generation. Raises FileMissing.
 
-        A mounted Kubernetes Secret and `npd_client.store` swap the symbolic link `..data`, and others swap the directory
-        itself: the link is followed once, so that no key is read with another generation's certificate. It counts only
-        where all three files lead through it, for somebody may have put plain ones in their places since.
+        A mounted Kubernetes Secret and `npd_client.store` swap the symbolic link `..data`, and others swap the
+        directory itself: the link is followed once, so that no key is read with another generation's certificate. It
+        counts only where all three files lead through it, for somebody may have put plain ones in their places since.
         """
         place = Path(directory)
         names = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
@@ -139,11 +139,7 @@ class Credentials:
         Raises CredentialsError.
         """
         now = now or datetime.now(UTC)
-        if files.key_is_exposed:  # (1)
-            raise KeyExposed(
-                f"{files.directory / KEY_FILE} can be read by others. Make it yours alone (chmod 600), and if others "
-                "had access to this computer, ask for a new certificate with a new key."
-            )
+        require_private(files)  # (1)
         leaf, *presented = certificates_of(files.directory / CERTIFICATE_FILE, files.certificate_chain)  # (2)
         anchors = certificates_of(files.directory / AUTHORITIES_FILE, files.root_certificates)
         require_key(files, leaf, presented)  # (3)
@@ -192,6 +188,15 @@ def _is_exposed(status: os.stat_result) -> bool:
     return bool(status.st_mode & (0o037 if lent_by_root else 0o077))
 
 
+def require_private(files: CredentialFiles) -> None:
+    """Raise KeyExposed if others than its owner may read the key."""
+    if files.key_is_exposed:
+        raise KeyExposed(
+            f"{files.directory / KEY_FILE} can be read by others. Make it yours alone (chmod 600), and if others "
+            "had access to this computer, ask for a new certificate with a new key."
+        )
+
+
 def identity_of(leaf: x509.Certificate) -> str:
     """The first URI that a certificate names; empty if it names none."""
     try:
@@ -202,7 +207,7 @@ def identity_of(leaf: x509.Certificate) -> str:
 
 
 def require_valid_at(path: Path, leaf: x509.Certificate, now: datetime) -> None:
-    """Raise CertificateExpired or CertificateNotYetValid unless the certificate of that file is valid at that moment."""
+    """Raise CertificateExpired or CertificateNotYetValid unless that file's certificate is valid at that moment."""
     if now > leaf.not_valid_after_utc:
         raise CertificateExpired(
             f"Your certificate {path} expired on {_text(leaf.not_valid_after_utc)}. Renew it. If that moment "
@@ -219,7 +224,7 @@ def certificates_of(path: Path, pem: bytes) -> list[x509.Certificate]:
     """The certificates of a PEM file in their order, at least one. Raises PemIncomplete, which names the file."""
     _require_whole(path, pem, _CERTIFICATE_LABELS)
     try:
-        return x509.load_pem_x509certificates_of(pem)
+        return x509.load_pem_x509_certificates(pem)
     except ValueError as error:
         raise PemIncomplete(f"{path} holds a certificate that cannot be parsed. Copy the file again.") from error
 

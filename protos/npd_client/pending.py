@@ -1,13 +1,13 @@
-"""A request for a certificate that is under way: its key, its signing request and its id, on the disk before it is sent.
+"""A request for a certificate that is under way: its key, its signing request and its id, kept before it is sent.
 
-So a crash or a lost answer loses nothing: the very same request is sent again, and gets the first answer. The private key
-is made here, stays in the directory, and is never shown.
+So a crash or a lost answer loses nothing: the very same request is sent again, and gets the first answer. The private
+key is made here, stays in the directory, and is never shown.
 """
 
 import os
 import re
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self, TypeAlias
 from uuid import UUID, uuid4
@@ -105,8 +105,8 @@ class Pending:
                 raise ValueError
         except (ValueError, FileNotFoundError, RequestMalformed):
             raise PendingMalformed(
-                f"{place} holds no whole request of npd-client. Remove it; if a token of an enrolment was used with it, "
-                "ask for a new one."
+                f"{place} holds no whole request of npd-client. Remove it; if a token of an enrolment was used with "
+                "it, ask for a new one."
             ) from None
         return found
 
@@ -131,6 +131,17 @@ class Pending:
         force_directory(staged)
         staged.rename(place / PENDING)
         force_directory(place)
+
+    def at_door(self, directory: DirectoryPath, door: str, roots: bytes) -> Self:
+        """The same enrolment at another address or by other roots, should the first have been wrong."""
+        place = Path(directory) / PENDING
+        for name, content in ((_DOOR, door.encode()), (AUTHORITIES_FILE, roots)):
+            staged = place / f".{name}"
+            staged.unlink(missing_ok=True)
+            write_private(staged, content)
+            keep_owner(staged, place)
+            staged.replace(place / name)
+        return replace(self, door=door, roots=roots)
 
 
 def remove_pending(directory: DirectoryPath) -> None:

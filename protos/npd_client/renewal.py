@@ -1,7 +1,7 @@
 """Renews a system's certificate in time and by itself: no call fails for it, and no failure of it fails a call.
 
 The issuer tells a window; each process picks a moment in it at random. The new key is made here and never leaves. What
-was sent lies on the disk before it is sent (`npd_client.pending`), so that a crash or a lost answer repeats the request.
+is sent lies on the disk before (`npd_client.pending`), so that a crash or a lost answer repeats the very request.
 """
 
 import logging
@@ -23,6 +23,9 @@ from npd_client.errors import Refusal, Unreachable, refusal_of
 from npd_client.pending import Pending, PendingMalformed, remove_pending
 from npd_client.store import DirectoryBusy, DirectoryKept, DirectoryNotWritable, locked, require_replaceable
 from npd_client.taking import Answer, AnswerEarly, AnswerUnfit, Taken, take
+
+CALL_TIMEOUT = 30.0
+"""Seconds that a call to the issuer may take."""
 
 Issuer = Callable[[], RotatingChannel | None]
 """Gives the channel to the issuer; None once nobody wants renewals any more."""
@@ -50,7 +53,7 @@ class RenewalTiming:
     """After a failure; doubled each time, and each time a random part of it."""
     longest_pause: float = 3600.0
     """Between two attempts, also after a refusal that only somebody else can mend."""
-    call: float = 30.0
+    call: float = CALL_TIMEOUT
     """Deadline of a call to the issuer."""
 
 
@@ -85,7 +88,15 @@ class _Plan:
         return self.serial == serial and window.start_time <= self.moment <= window.end_time
 
 
-def ask_window(channel: RotatingChannel, *, timeout: float = RenewalTiming.call) -> Window:
+class AlreadyRenewed(CredentialsError):
+    """Another process has renewed the certificate meanwhile."""
+
+
+class EnrolmentPending(CredentialsError):
+    """The request under way in this directory is an enrolment."""
+
+
+def ask_window(channel: RotatingChannel, *, timeout: float = CALL_TIMEOUT) -> Window:
     """Ask the issuer when the certificate of this channel should be renewed. Raises Refusal."""
     stub = certificate_pb2_grpc.CertificateServiceStub(channel)
     try:
@@ -101,25 +112,24 @@ def renew(
     *,
     only: int | None = None,
     patience: float = 10.0,
-    timeout: float = RenewalTiming.call,
-) -> Taken | None:
+    timeout: float = CALL_TIMEOUT,
+) -> Taken:
     """Renew the certificate of a directory now, and take the new one into use.
 
     1. One process and thread at a time; another is waited for `patience` seconds.
-    2. The certificate in use is read again: if another process renewed it meanwhile (its serial number is not `only`),
-       nothing is to be done, and None is returned.
+    2. The certificate in use is read again: if its serial number is not `only`, another process has renewed it.
     3. A request under way is sent again as it was; otherwise one is made, for a new key of the same type, and written.
        What was under way when the certificate was taken is done.
     4. The request is sent. A refusal that no repetition can mend ends the request: the next has a new key and a new id.
     5. What came back is checked, then all files are replaced at once.
 
-    Raises Refusal (Unreachable: the same request is sent next time), AnswerUnfit, DirectoryBusy, DirectoryKept,
-    DirectoryNotWritable, other CredentialsError for files that cannot open a connection, OSError.
+    Raises Refusal (Unreachable: the same request is sent next time), AlreadyRenewed, EnrolmentPending, AnswerUnfit,
+    DirectoryBusy, DirectoryKept, DirectoryNotWritable, other CredentialsError for files that cannot open a connection.
     """
     with locked(directory, patience=patience):  # (1)
         current = Credentials.from_directory(directory)
         if only is not None and current.leaf.serial_number != only:  # (2)
-            return None
+            raise AlreadyRenewed(f"The certificate in {directory} was renewed by another process already.")
         pending = _request(directory, current.leaf)  # (3)
         stub = certificate_pb2_grpc.CertificateServiceStub(channel)
         request = certificate_pb2.RenewCertificateRequest(
@@ -155,8 +165,8 @@ class Renewer:
     """Renews the certificate of a directory in the background, in the window that the issuer tells.
 
     `promoted` is called after each renewal, to have channels take the new files at once. Several processes may have one
-    for the same directory: whoever comes first renews, the others see it. A directory whose files another program brings
-    is left to that program. Never raises into the application; each change of failure is a line in the log.
+    for the same directory: whoever comes first renews, the others see it. A directory whose files another program
+    brings is left to that program. Never raises into the application; each change of failure is a line in the log.
     """
 
     def __init__(
@@ -221,7 +231,8 @@ class Renewer:
     def _look(self, channel: RotatingChannel) -> float:
         """Renew if it is time; say in how many seconds to look again."""
         serial = channel.credentials.leaf.serial_number
-        if Pending.read(self._directory) is not None or self._is_due(serial):
+        pending = Pending.read(self._directory)
+        if (pending is not None and not pending.token) or self._is_due(serial):
             self._renew(channel, serial)
             return self._rest(_RANDOM.uniform(0.0, 1.0))
         window = ask_window(channel, timeout=self._timing.call)
@@ -237,14 +248,14 @@ class Renewer:
         return self._plan is not None and self._plan.serial == serial and self._plan.moment <= datetime.now(UTC)
 
     def _renew(self, channel: RotatingChannel, serial: int) -> None:
-        taken = renew(self._directory, channel, only=serial, patience=0.0, timeout=self._timing.call)
+        try:
+            taken = renew(self._directory, channel, only=serial, patience=0.0, timeout=self._timing.call)
+        except AlreadyRenewed:
+            channel.reload()
+            return
         self._plan = None
         self._succeeded()
-        if taken is not None:
-            self._note_taken(taken)
-        else:
-            with suppress(CredentialsError):
-                channel.reload()
+        self._note_taken(taken)
 
     def _note_taken(self, taken: Taken) -> None:
         _LOG.info("the certificate was renewed: %s until %s", taken.serial_number, taken.expire_time.isoformat())
@@ -278,7 +289,9 @@ class Renewer:
         if _is_lasting(error):
             pause = self._timing.longest_pause
         asked = error.retry_after.total_seconds() if isinstance(error, Refusal) and error.retry_after else 0.0
-        return max(asked, _RANDOM.uniform(pause / 2, pause)) if asked else self._in_time(_RANDOM.uniform(pause / 2, pause))
+        return (
+            max(asked, _RANDOM.uniform(pause / 2, pause)) if asked else self._in_time(_RANDOM.uniform(pause / 2, pause))
+        )
 
     def _in_time(self, pause: float) -> float:
         """Never wait longer than a tenth of what is left of the certificate, where leaves live shortly."""
@@ -300,10 +313,11 @@ def _is_lasting(error: Exception) -> bool:
 def _request(directory: DirectoryPath, leaf: x509.Certificate) -> Pending:
     """The request under way, otherwise a new one, on the disk."""
     pending = Pending.read(directory)
+    if pending is not None and pending.token:
+        raise EnrolmentPending(f"{directory} waits for the answer to an enrolment: `npd-client enrol --resume` first.")
     if pending is not None and pending.private_key and pending.public_key != spki_of(leaf.public_key()):
         return pending
     remove_pending(directory)
     pending = Pending.like(leaf.public_key())
     pending.write(directory)
     return pending
-

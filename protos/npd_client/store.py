@@ -1,7 +1,7 @@
 """Replaces the credentials of a directory, all files at once: no reader ever sees parts of two generations.
 
-The layout is the kubelet's: files lie in a generation, a directory `..20261124T010706.123456Z`; the symbolic link `..data`
-points to the one in use, and `tls.crt`, `tls.key` and `ca.crt` are links through it. Judges no certificate.
+The layout is the kubelet's: files lie in a generation, a directory `..20261124T010706.123456Z`; the symbolic link
+`..data` points to the one in use, and `tls.crt`, `tls.key` and `ca.crt` are links through it. Judges no certificate.
 """
 
 import os
@@ -52,8 +52,8 @@ def require_replaceable(directory: DirectoryPath) -> None:
     if generation is not None and not _is_ours(generation.name):
         raise DirectoryKept(
             f"{place} is kept by another program (its {DATA_LINK} is not npd-client's), as in a volume that Kubernetes "
-            "mounts. Renew where that volume comes from (cert-manager, or whoever writes the Secret); the new files are "
-            "taken by themselves."
+            "mounts. Renew where that volume comes from (cert-manager, or whoever writes the Secret); the new files "
+            "are taken by themselves."
         )
     if sys.platform == "win32":
         raise DirectoryNotWritable(f"{place}: files are replaced at once only where symbolic links can be swapped.")

@@ -34,7 +34,7 @@ class AnswerUnfit(CredentialsError):
 
 
 class AnswerEarly(AnswerUnfit):
-    """The certificate that the issuer sent is valid only from a moment on that this computer's clock has not reached."""
+    """The certificate that the issuer sent is not valid yet, by the clock of this computer."""
 
 
 class AnswerStale(AnswerUnfit):
@@ -118,7 +118,8 @@ def _require_answered(pending: Pending, leaf: x509.Certificate, replaces: x509.C
         return
     if identity != identity_of(replaces):
         raise AnswerUnfit(
-            f"The issuer sent a certificate for {identity}, but yours is for {identity_of(replaces)}. Tell the operator."
+            f"The issuer sent a certificate for {identity}, but yours is for {identity_of(replaces)}. Tell the "
+            "operator."
         )
     if leaf.not_valid_before_utc < replaces.not_valid_before_utc:
         raise AnswerStale("The issuer sent a certificate that is older than the one in use.")

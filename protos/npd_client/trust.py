@@ -31,8 +31,8 @@ MAX_BUNDLE_SIZE = 1_000_000
 
 _LAST_LINE = re.compile(rb"signed by ([0-9a-f]{64}): ([A-Za-z0-9+/]+={0,2})\n")
 _TEXT = re.compile(
-    rb"npd trust bundle v1\nenvironment: ([a-z0-9.-]{1,253})\nsequence: (0|[1-9][0-9]{0,17})\n\n"
-    rb"((?:-----BEGIN CERTIFICATE-----\n[A-Za-z0-9+/=\n]+-----END CERTIFICATE-----\n\n?)+)"
+    rb"npd trust bundle v1\nenvironment: ([a-z0-9.-]{1,253})\nsequence: ([1-9][0-9]{0,17})\n\n"
+    rb"((?:-----BEGIN CERTIFICATE-----\n(?:[A-Za-z0-9+/]+={0,2}\n)+-----END CERTIFICATE-----\n)+)"
 )
 _HASHES: dict[str, hashes.HashAlgorithm] = {"secp256r1": hashes.SHA256(), "secp384r1": hashes.SHA384()}
 
@@ -62,9 +62,7 @@ class TrustBundle:
         return b"".join(root.public_bytes(Encoding.PEM) for root in self.roots)
 
 
-def read_trust_bundle(
-    content: bytes, roots: Sequence[x509.Certificate], *, now: datetime | None = None
-) -> TrustBundle:
+def read_trust_bundle(content: bytes, roots: Sequence[x509.Certificate], *, now: datetime | None = None) -> TrustBundle:
     """Read a trust bundle that one of `roots` signed.
 
     1. The last line names a root that is trusted here and valid now; an expired root's key may be anybody's.
@@ -78,20 +76,20 @@ def read_trust_bundle(
     moment = now or datetime.now(UTC)
     if root is None or not root.not_valid_before_utc <= moment <= root.not_valid_after_utc:  # (1)
         raise TrustBundleUntrusted(
-            f"The trust bundle is signed by the root {key_id[:16]}, which your ca.crt does not hold or which has expired. "
-            "Ask your PKI administrator for the present ca.crt."
+            f"The trust bundle is signed by the root {key_id[:16]}, which your ca.crt does not hold or which has "
+            "expired. Ask your PKI administrator for the present ca.crt."
         )
     _require_signed(root, text, signature)  # (2)
     return _parse(text)  # (3)
 
 
 def sequence_taken(content: bytes, environment: str) -> int:
-    """The sequence of a bundle that was verified when it was stored; -1 for none, or one of another environment."""
+    """The sequence of a bundle that was verified when it was stored; 0 for none, or one of another environment."""
     try:
         taken = _parse(_split(content)[0])
     except TrustBundleMalformed:
-        return -1
-    return taken.sequence if taken.environment == environment else -1
+        return 0
+    return taken.sequence if taken.environment == environment else 0
 
 
 def root_id(root: x509.Certificate) -> str:

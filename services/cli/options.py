@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Generic, TypeAlias, TypeVar
 from uuid import UUID
@@ -55,8 +56,8 @@ AddressOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
         "--address",
-        envvar="NPDCTL_REGISTRY",
-        help="Address of the registry, host:port or dns:///service:port, instead of the file.",
+        help="Address of the room that the command calls, host:port or dns:///service:port, instead of the file; "
+        "also in $NPDCTL_REGISTRY and $NPDCTL_ISSUER.",
         show_default=False,
         rich_help_panel="Connection",
     ),
@@ -68,7 +69,12 @@ SystemArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="AGENCY/SYSTEM", help="The system, such as tax/core.")
 ]
 
+DOOR = "door"
+"""In a file of addresses: the port of the issuer that asks for no certificate. It is no room."""
+
 _SYSTEM = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})")
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([mhd])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 def system_parts(system: str) -> tuple[str, str]:
@@ -79,14 +85,23 @@ def system_parts(system: str) -> tuple[str, str]:
     return named[1], named[2]
 
 
+def duration(text: str) -> timedelta:
+    """A span of time as operators write it: 30d, 72h, 90m."""
+    spelt = _DURATION.fullmatch(text.strip().lower())
+    if spelt is None:
+        raise typer.BadParameter("a time is a number and a unit: 30d, 72h or 90m")
+    return int(spelt[1]) * _UNITS[spelt[2]]
+
+
 @contextmanager
-def registry(
-    directory: Path | None, endpoints: Path | None, address: str | None, *, as_json: bool
-) -> Iterator[grpc.Channel]:
-    """A channel to the registry for one command; what is raised meanwhile ends the command with a message."""
+def one_room(
+    name: str, directory: Path | None, endpoints: Path | None, address: str | None, *, as_json: bool
+) -> Iterator[RotatingChannel]:
+    """A channel to a room for one command; what is raised meanwhile ends the command with a message."""
     with told(as_json=as_json):
         place = directory or _first_operator()
-        target = address or _registry_in(endpoints or _endpoints_of(place))
+        given = address or os.environ.get(f"NPDCTL_{name.upper()}")
+        target = given or _address_in(endpoints or _endpoints_of(place), name)
         with RotatingChannel(target, place) as channel:
             try:
                 yield channel
@@ -147,9 +162,23 @@ def all_rooms(directory: Path | None, endpoints: Path | None, *, as_json: bool) 
     """Channels to all rooms of the mesh for one command; what is raised meanwhile ends the command with a message."""
     with told(as_json=as_json), ExitStack() as stack:
         place = directory or _first_operator()
-        addresses = _addresses_in(endpoints or _endpoints_of(place))
+        found = _addresses_in(endpoints or _endpoints_of(place))
+        addresses = {room: address for room, address in found.items() if room != DOOR}
         channels = {room: stack.enter_context(RotatingChannel(address, place)) for room, address in addresses.items()}
         yield Rooms(channels, addresses)
+
+
+def door_address(directory: Path | None, endpoints: Path | None) -> str:
+    """The address of the issuer's door, as the file of addresses has it; empty if there is no such file or entry."""
+    place = endpoints or _endpoints_of(directory or _OPERATORS / "nobody")
+    return read_endpoints(place).get(DOOR, "") if place.is_file() else ""
+
+
+def own_addresses(directory: Path | None, endpoints: Path | None) -> tuple[Path, Mapping[str, str]]:
+    """The directory of the operator's certificate, and what a file says of the addresses of its mesh."""
+    place = directory or _first_operator()
+    file = endpoints or _endpoints_of(place)
+    return place, read_endpoints(file) if file.is_file() else {}
 
 
 def uuid_argument(value: str) -> str:
@@ -179,14 +208,14 @@ def _endpoints_of(place: Path) -> Path:
 def _addresses_in(endpoints: Path) -> dict[str, str]:
     if not endpoints.is_file():
         raise CredentialsError(
-            f"There is no file {endpoints}: no mesh is up here. Start one with `npd up`, or name the registry with "
+            f"There is no file {endpoints}: no mesh is up here. Start one with `npd up`, or name the room with "
             "--address or --endpoints."
         )
     return read_endpoints(endpoints)
 
 
-def _registry_in(endpoints: Path) -> str:
+def _address_in(endpoints: Path, room: str) -> str:
     addresses = _addresses_in(endpoints)
-    if "registry" not in addresses:
-        raise AddressUnknown(f"{endpoints} names no registry; give its address with --address.")
-    return addresses["registry"]
+    if room not in addresses:
+        raise AddressUnknown(f"{endpoints} names no {room}; give its address with --address.")
+    return addresses[room]

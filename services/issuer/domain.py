@@ -108,16 +108,6 @@ class SignatureInvalid(MeshError):
     kind, reason = Kind.PERMISSION_DENIED, "SIGNATURE_INVALID"
 
 
-class RateExceeded(MeshError):
-    """Too many requests of one agency, or of one address at the door."""
-
-    kind, reason = Kind.RESOURCE_EXHAUSTED, "RATE_EXCEEDED"
-
-    def __init__(self, limit: int, retry_after: timedelta) -> None:
-        super().__init__(limit=limit)
-        self.retry_after = retry_after  # type: ignore[misc]  # of this refusal, not of all
-
-
 class RevocationReasonNotAllowed(MeshError):
     """A holder gave a reason that is an operator's."""
 
@@ -297,7 +287,7 @@ class RenewalWindow:
 class Application:
     """An application for a certificate. What was approved is `csr` for `identity` in this version of `profile`.
 
-    `state` is that of its approval until it is issued. `reason` says why it was denied.
+    `state` is that of its approval, if it `needs_approval`, until it is issued. `reason` says why it was denied.
     """
 
     application_id: UUID
@@ -311,17 +301,27 @@ class Application:
     applicant: str
     apply_time: datetime
     expire_time: datetime
+    needs_approval: bool
     state: ApplicationState
     reason: str = ""
     certificate: CertificateName | None = None
 
 
 @dataclass(frozen=True, slots=True)
+class Approvable:
+    """An application as its approver reads it: a serialised google.protobuf.Any, and SHA-256 of what that holds."""
+
+    request: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Issued:
-    """An application, its certificate once that is issued, and when to renew it."""
+    """An application, its certificate once that is issued with its chain (PEM), and when to renew it."""
 
     application: Application
     certificate: Certificate | None
+    chain: bytes
     window: RenewalWindow | None
 
 
@@ -413,6 +413,75 @@ class Wanted:
     expire_before: datetime | None = None
     intent_before: datetime | None = None
 
+    def require_one_selector(self) -> None:
+        """Raises InvalidField unless it names certificates by just one thing, as an act on many of them must."""
+        by = (self.agency_id, self.identity, self.key_id, self.issuer_key_id, self.intent_before)
+        if sum(map(bool, by)) != 1 or self.system_id or self.expire_before:
+            raise InvalidField("selector", "must be exactly one of them, and not empty")
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """That a certificate was revoked, whatever else is known of it."""
+
+    name: CertificateName
+    revoke_time: datetime
+    reason: RevocationReason
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """A certificate that was revoked, and with it those of the same key, if that was compromised; of the latter's bytes
+    the first one alone.
+    """
+
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedMany:
+    """How many certificates were revoked, or would be, and the first of them; of their bytes the first one alone."""
+
+    count: int
+    is_executed: bool
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiringAtAgency:
+    """What expires soon at one agency, or, with an empty id, among the operators; `contact` is empty if unknown."""
+
+    agency_id: str
+    agency_name: str
+    contact: str
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityShown:
+    """An authority, or with `is_prepared` false one whose files lie ready and that was not prepared.
+
+    `unexpired_count` are its leaves neither expired nor revoked, `unacknowledged_rooms` those that may not have heard
+    of its state.
+    """
+
+    authority: Authority
+    is_prepared: bool
+    unexpired_count: int
+    has_key: bool
+    unacknowledged_rooms: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityMoved:
+    """An authority in its next state; `former` is the one of its host that issued before, `revoked_count` the leaves
+    that were revoked with it.
+    """
+
+    authority: AuthorityShown
+    former: AuthorityShown | None = None
+    revoked_count: int = 0
+
 
 @dataclass(frozen=True, slots=True)
 class RevocationListRow:
@@ -429,7 +498,7 @@ class RevocationListRow:
 class CertificateAct:
     """What this room did, as the registry's authority log shall hold it, with what it changes in the policy.
 
-    `object` says in words what it was done to.
+    `object` says in words what it was done to; `subject` is the part of it that names the thing.
     """
 
     act_id: UUID
@@ -437,8 +506,13 @@ class CertificateAct:
     actor: str
     object: str
     act_time: datetime
-    revoked: tuple[Certificate, ...] = ()
+    revoked: tuple[Revocation, ...] = ()
     authority: Authority | None = None
+
+    @property
+    def subject(self) -> str:
+        """What the acts of one thing have in common."""
+        return self.object.partition(" (")[0]
 
 
 def require_term(expire_time: datetime | None, now: datetime, field: str) -> datetime:

@@ -15,7 +15,9 @@ import structlog
 from npd_pki.authority import IssuingCA
 from npd_pki.ca_store import load_authority
 from npd_pki.errors import PkiError
+from npd_pki.issuance import issuer_key_id
 from npd_pki.passphrase import read_passphrase
+from npd_pki.trust_bundle import load_certificates
 from services.issuer.domain import AuthorityKeyUnusable
 
 log = structlog.get_logger(__name__)
@@ -36,6 +38,7 @@ class Keyring:
         self._mutex = threading.Lock()
         self._seen: dict[Path, bytes] = {}
         self._opened: dict[str, IssuingCA] = {}
+        self._closed: set[str] = set()
         faults = self._open_new()
         if faults and not self._opened:
             raise KeyringUnusable("\n".join(faults))
@@ -44,6 +47,10 @@ class Keyring:
     def opened(self) -> Mapping[str, IssuingCA]:
         """The authorities that can sign here, by key id."""
         return self._opened
+
+    def has_closed(self, key_id: str) -> bool:
+        """Whether the files of an authority lie here whose key could not be opened."""
+        return key_id in self._closed and key_id not in self._opened
 
     def look(self) -> None:
         """Look for files that came or changed since. One that could not be opened is not tried again until it changes:
@@ -71,6 +78,7 @@ class Keyring:
                 try:
                     self._open(place)
                 except (PkiError, OSError) as error:
+                    self._closed |= _key_ids(place)
                     faults.append(f"{place}: {error}")
                     log.error("an authority cannot be used", directory=str(place), problem=str(error))
         return faults
@@ -82,6 +90,14 @@ class Keyring:
             raise PkiError(f"this authority is of the environment {authority.environment}, not of {self._environment}")
         self._opened = {**self._opened, authority.key_id: authority}
         log.info("an authority can be used", key_id=authority.key_id, directory=str(place))
+
+
+def _key_ids(place: Path) -> set[str]:
+    """The key id of the authority whose files lie there, as far as its certificate can be read."""
+    try:
+        return {issuer_key_id(one) for one in load_certificates(place / "ca.crt")}
+    except (PkiError, OSError):
+        return set()
 
 
 def _digest(place: Path) -> bytes:

@@ -43,6 +43,17 @@ CERTIFICATES = Table(
     info={"shard_key": ("issuer_key_id", "serial_number")},
 )
 
+# Revocations of certificates that this store does not know: they were issued elsewhere, or lost by a restore.
+FOREIGN_REVOCATIONS = Table(
+    "foreign_revocations",
+    METADATA,
+    Column("issuer_key_id", Text, primary_key=True),
+    Column("serial_number", Text, primary_key=True),
+    Column("revoke_time", DateTime(timezone=True), nullable=False),
+    Column("revocation_reason", Text, nullable=False),
+    info={"shard_key": ("issuer_key_id", "serial_number")},
+)
+
 APPLICATIONS = Table(
     "applications",
     METADATA,

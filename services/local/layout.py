@@ -4,10 +4,14 @@
   endpoints.json                        the rooms' addresses, while the mesh is up
   postgres/  postgres.passwords/        the database (services.local.postgres)
   pki/                                  the root and the three issuing CAs (npd_pki.ca_store)
+  keys/pki.passphrase                   with which the keys in pki/ are encrypted
   keys/policy.key  policy.pub           with which the registry signs policy
   keys/<room>.checkpoint.key  .vkey     with which a room signs its log's checkpoints, and what verifies them
   keys/<room>.pseudonym.key             under which its log names subjects
   rooms/<room>/                         tls.crt, tls.key, ca.crt, database.url, policy/
+  rooms/issuer/authorities/<kind>/      ca.crt, ca.key of the agency and operator CAs, and of others put there since
+  rooms/issuer/trust.bundle             the roots to trust, signed
+  rooms/issuer/revocation_lists/        the newest of each CA
   agencies/<agency>/<system>/           tls.crt, tls.key, ca.crt; signing/ likewise, for agreements
   operators/<name>/                     likewise
   logs/                                 one file per process
@@ -49,6 +53,15 @@ class PartyPlaces:
 
 
 @dataclass(frozen=True, slots=True)
+class IssuerPlaces:
+    """The places that the room `issuer` has besides those of a room."""
+
+    authorities: Path
+    trust_bundle: Path
+    revocation_lists: Path
+
+
+@dataclass(frozen=True, slots=True)
 class Layout:
     """The directory of one mesh."""
 
@@ -68,6 +81,11 @@ class Layout:
     def pki(self) -> Path:
         """The CAs, with their keys."""
         return self.directory / "pki"
+
+    @property
+    def pki_passphrase(self) -> Path:
+        """The passphrase of the CAs' keys."""
+        return self.directory / "keys" / "pki.passphrase"
 
     @property
     def policy_key(self) -> Path:
@@ -96,6 +114,12 @@ class Layout:
             pseudonym_key=keys / f"{name}.pseudonym.key",
             log=self.directory / "logs" / f"{name}.log",
         )
+
+    @property
+    def issuer(self) -> IssuerPlaces:
+        """What the room `issuer` alone has."""
+        room = self.directory / "rooms" / "issuer"
+        return IssuerPlaces(room / "authorities", room / "trust.bundle", room / "revocation_lists")
 
     def system(self, agency: str, system: str) -> PartyPlaces:
         """The places of an agency's system."""

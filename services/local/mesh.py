@@ -27,6 +27,8 @@ ROOM_ORDER: Final = ("registry", "identity", "residence", "civil_status", "shari
 
 _POSTGRES: Final = "postgres"
 _REGISTRY: Final = "registry"
+_ISSUER: Final = "issuer"
+_DOOR: Final = "door"
 _PROBE_HOST: Final = "127.0.0.1"
 _DATABASE_CONNECTIONS: Final = 16
 _START_SECONDS: Final = 120.0
@@ -88,6 +90,11 @@ class LocalMesh:
             room.name: f"http://{_PROBE_HOST}:{self._ports.probes(self._numbers[room.name])}" for room in self._rooms
         }
 
+    @property
+    def door(self) -> str:
+        """The address of the issuer's door; empty if no issuer serves. Only while the mesh is up."""
+        return f"{HOST}:{self._ports.door}" if self._has_issuer else ""
+
     def start(self, progress: Progress | None = None) -> None:
         """Bring the mesh up, and return when every room serves. `progress` is also told of later restarts.
 
@@ -116,7 +123,8 @@ class LocalMesh:
 
     def publish(self) -> None:
         """Write endpoints.json: from now on clients find the mesh, until it stops."""
-        self.layout.write_endpoints(self.endpoints)
+        doors = {_DOOR: self.door} if self._has_issuer else {}
+        self.layout.write_endpoints({**self.endpoints, **doors})
 
     def stop(self) -> None:
         """Stop the rooms, then PostgreSQL; the directory stays as it is. May be repeated."""
@@ -140,6 +148,8 @@ class LocalMesh:
             self.authority.ensure_policy_key()
             for room in self._rooms:
                 self.authority.ensure_room(room.name)
+            if self._has_issuer:
+                self.authority.ensure_issuer()
             for name in self._operators:
                 self.authority.ensure_operator(name)
         except PkiError as error:
@@ -175,6 +185,10 @@ class LocalMesh:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def _has_issuer(self) -> bool:
+        return any(room.name == _ISSUER for room in self._rooms)
 
     @property
     def _ports(self) -> PortBlock:
@@ -221,8 +235,14 @@ class LocalMesh:
             "policy_public_key_file": self.layout.policy_public_key,
             "policy_directory": places.policy,
             "policy_key_file": self.layout.policy_key,
+            "authorities_directory": self.layout.issuer.authorities,
+            "revocation_list_directory": self.layout.issuer.revocation_lists,
+            "trust_bundle_file": self.layout.issuer.trust_bundle,
+            "door_listen": f"{HOST}:{self._ports.door}",
             "sandbox": "true",
         }
+        if self.layout.pki_passphrase.exists():
+            told["authorities_passphrase_file"] = self.layout.pki_passphrase
         addresses = {name: f"{HOST}:{self._ports.room(place)}" for name, place in self._numbers.items()}
         told |= {f"{peer}_address": address for peer, address in addresses.items() if peer != room.name}
         known = {

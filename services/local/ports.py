@@ -11,6 +11,7 @@ from services.local.errors import LocalError
 STEP: Final = 100
 """From one block to the next, and from a room's port to that of its probes."""
 
+_DOOR: Final = 50  # far behind the last room
 _BLOCKS_TRIED: Final = 50
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -21,7 +22,7 @@ class PortsTaken(LocalError):
 
 @dataclass(frozen=True, slots=True)
 class PortBlock:
-    """Ports `first`, `first + 1`, ... for rooms and the same plus STEP for their probes, ours until `close`.
+    """Ports `first`, `first + 1`, ... for rooms, the same plus STEP for their probes, one for the door; until `close`.
 
     The claim on each hundred is its last port, bound, on which nothing ever listens: the kernel frees it however we
     die, and rooms can be killed and come back without losing their ports to another mesh.
@@ -40,7 +41,7 @@ class PortBlock:
                 held = tuple(gate for gate in gates if gate is not None)
                 for gate in held:
                     taken.enter_context(gate)
-                ports = (hundred + number for hundred in hundreds for number in range(size))
+                ports = [hundred + number for hundred in hundreds for number in range(size)] + [block + _DOOR]
                 if len(held) == len(gates) and all(map(_is_free, ports)):
                     taken.pop_all()
                     return cls(block, held)
@@ -53,6 +54,11 @@ class PortBlock:
     def probes(self, number: int) -> int:
         """The port of its probes and metrics."""
         return self.first + number + STEP
+
+    @property
+    def door(self) -> int:
+        """The port of the issuer's door, which asks for no certificate."""
+        return self.first + _DOOR
 
     def close(self) -> None:
         """Give the block up. May be repeated."""

@@ -74,10 +74,9 @@ class Round:
 
 
 def pin(pid: int, core: int) -> None:
-    """Give every thread of a process one core. Where there is only one, nothing is pinned."""
-    if core in os.sched_getaffinity(0):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            os.sched_setaffinity(int(thread.name), {core})
+    """Give every thread of a process this core alone, one of those that we had ourselves when we were started."""
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(thread.name), {core})
 
 
 def cpu_seconds(pid: int) -> float:

@@ -116,7 +116,7 @@ def test_a_revoked_certificate_is_refused_from_then_on(
     leaf, issuer = x509.load_pem_x509_certificates((place / "tls.crt").read_bytes())
     numbers = ("--issuer-key-id", key_id(issuer), "--serial", f"{leaf.serial_number:X}")
     named = (str(place / "tls.crt"),) if named_by == "file" else numbers
-    done = npd("cert", "revoke", *named, "--reason", "key_compromise", "--json")
+    done = npd("cert", "revoke", *named, "--reason", "key_compromise", "--at-registry", "--json")
     assert done.returncode == 0
     assert json.loads(done.stdout)["serial_number"] == f"{leaf.serial_number:x}"
     assert last(registry, "RevokeCertificate").outcome == OUTCOME_DONE

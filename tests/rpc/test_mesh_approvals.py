@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 from uuid import UUID, uuid4
 
+import grpc
 import pytest
 from google.protobuf.any_pb2 import Any as Packed
 from sqlalchemy import text
@@ -16,7 +17,7 @@ from sqlalchemy import text
 from npd.common.v1 import approval_pb2, approval_pb2_grpc
 from npd.common.v1.evidence_pb2 import LogEntry, Outcome
 from npd.registry.v1 import agency_pb2
-from npd_client.errors import Refusal
+from npd_client.errors import Refusal, refusal_of
 from npd_pki.identity import Kind
 from services.mesh.core.answers import RequestIdReused
 from services.mesh.core.approvals import (
@@ -117,8 +118,7 @@ def suspend_refused(registry: Running, request: agency_pb2.SuspendSystemRequest,
 
 
 def state_of(registry: Running, system: str) -> Any:
-    agency_id, system_id = system.split("/")
-    request = agency_pb2.ListSystemsRequest(agency_id=agency_id)
+    request = agency_pb2.ListSystemsRequest(agency_id=system.partition("/")[0])
     (found,) = Desk(registry, "lan").systems.ListSystems(request).systems
     return found.state
 
@@ -170,7 +170,8 @@ def test_what_needs_a_second_person_is_refused_approved_by_another_and_done_once
     assert approval.state == approval_pb2.APPROVAL_STATE_PENDING
     assert (approval.requester, approval.method, approval.decider) == (LAN, SUSPEND, "")
     packed = agency_pb2.SuspendSystemRequest()
-    assert approval.request.Unpack(packed) and packed == request
+    assert approval.request.Unpack(packed)
+    assert packed == request
     assert approval.request_digest == sha256(approval.request.value).digest()
     assert approval.expire_time.ToDatetime() - approval.request_time.ToDatetime() == LIFE
     assert datetime.fromisoformat(refusal.metadata["expire_time"]) == approval.expire_time.ToDatetime(UTC)
@@ -179,7 +180,8 @@ def test_what_needs_a_second_person_is_refused_approved_by_another_and_done_once
 
     answer = approvals_of(registry, "minh").ApproveRequest(approving(approval)).approval
     assert (answer.state, answer.decider) == (approval_pb2.APPROVAL_STATE_APPROVED, MINH)
-    assert answer.HasField("decide_time") and DECIDED.count == decided + 1
+    assert answer.HasField("decide_time")
+    assert DECIDED.count == decided + 1
     assert state_of(registry, system) == STATES.SYSTEM_STATE_ACTIVE, "an approval by itself does nothing"
 
     done = suspend(registry, request)
@@ -333,7 +335,8 @@ def test_a_denial_reaches_the_requester_with_its_reason(registry: Running, syste
     approval = asked(registry, request)
     answer = approvals_of(registry, "minh").DenyRequest(denying(approval, "Hỏi cơ quan chủ quản trước")).approval
     assert (answer.state, answer.decider) == (approval_pb2.APPROVAL_STATE_DENIED, MINH)
-    assert answer.reason == "Hỏi cơ quan chủ quản trước" and DECIDED.count == decided + 1
+    assert answer.reason == "Hỏi cơ quan chủ quản trước"
+    assert DECIDED.count == decided + 1
     refusal = suspend_refused(registry, request)
     assert refusal.reason == "APPROVAL_DENIED"
     assert refusal.metadata == {"approval": approval.approval_id, "cause": "Hỏi cơ quan chủ quản trước"}
@@ -441,10 +444,6 @@ def test_a_request_that_is_sent_many_times_at_once_asks_once_and_is_done_once(re
 
 def attempt(call: Any, request: object = None) -> str:
     """The reason of the refusal that a call gets, or nothing."""
-    import grpc
-
-    from npd_client.errors import refusal_of
-
     try:
         call(request, timeout=10)
     except grpc.RpcError as error:

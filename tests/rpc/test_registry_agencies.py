@@ -30,6 +30,10 @@ def _remove(agency_id: str, *officer_ids: str) -> agency_pb2.RemoveOfficersReque
     return agency_pb2.RemoveOfficersRequest(request_id=new_id(), agency_id=agency_id, officer_ids=officer_ids)
 
 
+def _contact(agency_id: str, contact: str = "pki@agency.example") -> agency_pb2.SetAgencyContactRequest:
+    return agency_pb2.SetAgencyContactRequest(request_id=new_id(), agency_id=agency_id, contact=contact)
+
+
 def _as_agency(stage: Stage, registry: Running, desk: Desk, name: str) -> agency_pb2_grpc.AgencyServiceStub:
     desk.register(name)
     stage.settle()
@@ -174,6 +178,78 @@ def test_roster_of_an_unknown_agency_is_refused(registry: Running, desk: Desk) -
     assert (refusal.reason, refusal.metadata) == ("AGENCY_UNKNOWN", {"agency": "nobody"})
     assert refused(desk.agencies.RemoveOfficers, _remove("nobody", "o-1")).reason == "AGENCY_UNKNOWN"
     assert _last(registry).reason == "AGENCY_UNKNOWN"
+
+
+def test_an_agency_is_registered_with_its_contact(stage: Stage, registry: Running, desk: Desk) -> None:
+    request = _register("reached")
+    request.agency.contact = "Phòng CNTT, pki@reached.example"
+    assert desk.agencies.RegisterAgency(request).agency == request.agency
+    stage.settle()
+    known = registry.house.keeper.current.agencies["reached"]
+    assert known == Agency("An agency", "Phòng CNTT, pki@reached.example")
+    listed = desk.agencies.ListAgencies(agency_pb2.ListAgenciesRequest(page_size=1000)).agencies
+    assert request.agency in listed
+
+
+def test_an_operator_says_where_any_agency_is_reached(stage: Stage, registry: Running, desk: Desk) -> None:
+    desk.agencies.RegisterAgency(_register("moved"))
+    request = _contact("moved")
+    answer = desk.agencies.SetAgencyContact(request)
+    expected = agency_pb2.Agency(agency_id="moved", name="An agency", contact="pki@agency.example")
+    assert answer.agency == expected
+    entry = _last(registry)
+    assert (entry.caller, entry.method, entry.outcome) == (LAN, f"{SERVICE}/SetAgencyContact", Outcome.OUTCOME_DONE)
+    assert entry.object == "contact of agency moved"
+    stage.settle()
+    held = registry.house.keeper.current
+    assert held.agencies["moved"] == Agency("An agency", "pki@agency.example")
+    recorded = len(registry.entries())
+    assert desk.agencies.SetAgencyContact(request) == answer, "a repeat gets its first answer"
+    assert len(registry.entries()) == recorded
+    assert desk.agencies.SetAgencyContact(_contact("moved")) == answer
+    assert len(registry.entries()) == recorded + 1
+    desk.agencies.RegisterAgency(_register("moved-2"))
+    stage.settle()
+    assert registry.house.keeper.current.revision == held.revision + 1, "the same contact again changes nothing"
+
+
+def test_an_agency_says_where_it_is_reached_itself_and_for_no_other(
+    stage: Stage, registry: Running, desk: Desk
+) -> None:
+    stub = _as_agency(stage, registry, desk, "fire/core")
+    desk.agencies.RegisterAgency(_register("neighbour"))
+    assert stub.SetAgencyContact(_contact("fire")).agency.contact == "pki@agency.example"
+    entry = _last(registry)
+    assert (entry.caller, entry.agency_id) == ("spiffe://agency.test.npd.example/fire/core", "fire")
+    refusal = refused(stub.SetAgencyContact, _contact("neighbour"))
+    assert (refusal.reason, refusal.metadata["caller_kind"]) == ("METHOD_NOT_ALLOWED", "agency")
+    assert _last(registry).reason == "METHOD_NOT_ALLOWED"
+    stage.settle()
+    assert registry.house.keeper.current.agencies["neighbour"].contact == ""
+
+
+@pytest.mark.parametrize(
+    ("agency_id", "contact", "reason"),
+    [
+        ("nobody", "pki@agency.example", "AGENCY_UNKNOWN"),
+        ("Tax", "pki@agency.example", "FIELD_INVALID"),
+        ("tax", "", "FIELD_REQUIRED"),
+        ("tax", "two\nlines", "FIELD_INVALID"),
+        ("tax", "x" * 201, "FIELD_INVALID"),
+    ],
+)
+def test_contact_that_is_not_set(registry: Running, desk: Desk, agency_id: str, contact: str, reason: str) -> None:
+    assert refused(desk.agencies.SetAgencyContact, _contact(agency_id, contact)).reason == reason
+    entry = _last(registry)
+    assert (entry.method, entry.reason) == (f"{SERVICE}/SetAgencyContact", reason)
+
+
+def test_an_agency_is_not_registered_with_a_malformed_contact(registry: Running, desk: Desk) -> None:
+    request = _register("mute")
+    request.agency.contact = "two\nlines"
+    refusal = refused(desk.agencies.RegisterAgency, request)
+    assert [violation.field for violation in refusal.violations] == ["agency.contact"]
+    assert _last(registry).reason == "FIELD_INVALID"
 
 
 @pytest.mark.parametrize("officer_ids", [["has blank"], ["x" * 65], [""], ["Đ"], [f"o-{n}" for n in range(1001)]])

@@ -9,7 +9,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from npd.common.v1.evidence_pb2 import OUTCOME_REFUSED
 from npd.registry.v1 import directory_pb2, directory_pb2_grpc
 from npd_pki.identity import Kind
-from tests.mesh_fixture import Desk, Running, refused
+from services.identity.app import ROOM as IDENTITY
+from tests.mesh_fixture import Desk, Running, Stage, refused, wait_until
 
 LONG_AGO = 2 * 365 * 24 * 3600
 """Seconds."""
@@ -59,6 +60,48 @@ def test_the_last_word_about_a_backlog_counts(registry: Running) -> None:
     assert (room.backlog_count, room.set_aside_count) == (0, 0)
     assert not room.HasField("oldest_backlog_time")
     assert len(registry.entries()) == recorded, "reports are measurements, not acts"
+
+
+def test_the_policy_revision_of_a_room_is_that_of_its_last_report(registry: Running, desk: Desk) -> None:
+    desk.register("plain/core")
+    recorded = len(registry.entries())
+    for revision in (7, 9, 4, 0):
+        report(registry, "residence", directory_pb2.ReportContactsRequest(policy_revision=revision))
+        assert connections(registry)["residence"].policy_revision == revision, "after a restore it falls"
+    assert connections(registry)["plain/core"].policy_revision == 0
+    assert len(registry.entries()) == recorded
+
+
+def test_a_report_tells_of_the_reporting_room_alone(registry: Running) -> None:
+    report(registry, "identity", directory_pb2.ReportContactsRequest(policy_revision=3))
+    told = lag("identity", 1, ago(1), 0)
+    told.policy_revision = 8
+    report(registry, "sharing", told)
+    listed = connections(registry)
+    assert (listed["identity"].policy_revision, listed["sharing"].policy_revision) == (3, 8)
+
+
+def test_rooms_report_the_revision_by_which_they_decide(stage: Stage, registry: Running, desk: Desk) -> None:
+    identity = stage.start(IDENTITY)
+    desk.register("newest/core")
+    stage.settle()
+    newest = registry.house.keeper.current.revision
+    assert identity.house.keeper.current.revision == newest > 0
+    for room in ("identity", "registry"):
+        wait_until(lambda room=room: connections(registry)[room].policy_revision == newest)  # type: ignore[misc]
+
+
+def test_the_issuer_reads_the_directory_and_no_other_room_does(registry: Running) -> None:
+    report(registry, "residence", directory_pb2.ReportContactsRequest(policy_revision=2))
+    recorded = len(registry.entries())
+    stub = directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.MESH, "issuer"))
+    listed = stub.ListConnections(directory_pb2.ListConnectionsRequest()).connections
+    assert {one.name: one.policy_revision for one in listed}["residence"] == 2
+    assert len(registry.entries()) == recorded, "reading the directory is no act of authority"
+    stub = directory_pb2_grpc.DirectoryServiceStub(registry.channel(Kind.MESH, "sharing"))
+    refusal = refused(stub.ListConnections, directory_pb2.ListConnectionsRequest())
+    assert (refusal.reason, refusal.metadata["caller_kind"]) == ("METHOD_NOT_ALLOWED", "room")
+    assert registry.entries()[-1].reason == "METHOD_NOT_ALLOWED"
 
 
 def test_the_time_of_a_contribution_moves_forward_alone_and_never_beyond_now(registry: Running, desk: Desk) -> None:
@@ -150,6 +193,7 @@ def test_reports_that_tell_of_each_other_never_wait_in_a_circle(registry: Runnin
         (lag("residence", 0, None, -5), "lags[0].rejected_count"),
         (directory_pb2.ReportContactsRequest(activities=[directory_pb2.Activity(name="x")]), ""),
         (activity("UPPER", ago(1)), "activities[0].name"),
+        (directory_pb2.ReportContactsRequest(policy_revision=-1), "policy_revision"),
     ],
 )
 def test_a_malformed_report_is_refused_whole(

@@ -47,10 +47,11 @@ class FakeClient:
     answer: Any = None
     called: tuple[Any, ...] = ()
     addresses: Any = None
+    renews: bool = False
     acknowledged: ClassVar[list[tuple[Any, ...]]] = []
 
-    def __init__(self, addresses: Any, directory: Path) -> None:
-        FakeClient.addresses = addresses
+    def __init__(self, addresses: Any, directory: Path, *, renew: bool) -> None:
+        FakeClient.addresses, FakeClient.renews = addresses, renew
 
     def __enter__(self) -> "FakeClient":
         return self

@@ -89,7 +89,7 @@ def test_an_expired_ca_is_told_from_an_expired_leaf(tmp_path: Path) -> None:
     with pytest.raises(client.CertificateExpired):
         Credentials.of(files, now=later)
     with pytest.raises(client.ChainBroken, match="A CA above your certificate"):
-        client._require_chain(tmp_path, issued.certificate, issued.chain, [hierarchy.root.certificate], later)
+        client.require_chain(tmp_path, issued.certificate, issued.chain, [hierarchy.root.certificate], later)
 
 
 @pytest.mark.parametrize("name", [CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE])

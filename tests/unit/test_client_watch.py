@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 
 from npd.sharing.v1.change_pb2 import Change, Cursor, WatchChangesRequest, WatchChangesResponse
 from npd_client import AccessContext, Client, Refusal, Unreachable
-from npd_client import client as client_module
+from npd_client import watching
 
 ACCESS = AccessContext(agreement_id="a", case_reference="SYNC", officer_id="o")
 Step = WatchChangesResponse | grpc.RpcError
@@ -117,8 +117,8 @@ def batch(*positions: int, place: int | None = None, incarnation: int = 1) -> Wa
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_module, "SHORTEST_PAUSE", 0.001)
-    monkeypatch.setattr(client_module, "LONGEST_PAUSE", 0.004)
+    monkeypatch.setattr(watching, "SHORTEST_PAUSE", 0.001)
+    monkeypatch.setattr(watching, "LONGEST_PAUSE", 0.004)
 
 
 def test_it_goes_on_from_the_last_cursor_after_a_planned_end() -> None:

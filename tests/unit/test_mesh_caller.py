@@ -13,6 +13,7 @@ from npd_pki.identity import Kind
 from npd_pki.issuance import issuer_key_id
 from npd_pki.profile import SIGNING
 from npd_pki.validity import Validity
+from services.mesh.core.authorities import Authority, AuthorityState, Revoked
 from services.mesh.core.caller import (
     Caller,
     CallerKind,
@@ -37,6 +38,7 @@ AGENCY_HOST, OPERATOR_HOST = f"agency.{ENV}", f"operator.{ENV}"
 OPERATOR_URI, ROOM_URI = f"spiffe://{OPERATOR_HOST}/lan", f"spiffe://mesh.{ENV}/sharing"
 NOW = datetime.now(UTC)
 SINCE = datetime(2026, 1, 5, 8, tzinfo=UTC)
+REVOKED = Revoked(SINCE, 1)
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +190,7 @@ def test_a_decoy_hides_no_revocation_of_the_issuer(pki: TestPki) -> None:
     ours = pki.hierarchy.agency
     decoy = pki.foreign().issuing_ca(Kind.AGENCY, like=ours)
     leaf = leaf_of(pki.agency("tax", "core"), presented=(decoy.certificate, ours.certificate))
-    revoked = {(key_id(pki.hierarchy.root.certificate), f"{ours.certificate.serial_number:x}"): SINCE}
+    revoked = {(key_id(pki.hierarchy.root.certificate), f"{ours.certificate.serial_number:x}"): REVOKED}
     with pytest.raises(CertificateRevoked):
         identify(leaf, ENV, policy(revoked=revoked), NOW)
 
@@ -234,7 +236,7 @@ def test_a_leaf_does_not_outlive_its_issuer(pki: TestPki) -> None:
 
 def test_a_revoked_leaf_is_refused_and_its_sibling_is_not(pki: TestPki) -> None:
     holder, sibling = pki.agency("tax", "core"), pki.agency("tax", "core")
-    known = policy(revoked={holder.revocation: SINCE})
+    known = policy(revoked={holder.revocation: REVOKED})
     with pytest.raises(CertificateRevoked) as refused:
         accept(leaf_of(holder), ENV, known, NOW)
     assert refused.value.metadata == {"revoke_time": SINCE.isoformat()}
@@ -244,20 +246,89 @@ def test_a_revoked_leaf_is_refused_and_its_sibling_is_not(pki: TestPki) -> None:
 def test_the_same_serial_of_another_issuer_is_another_certificate(pki: TestPki) -> None:
     holder = pki.agency("tax", "core")
     other = issuer_key_id(pki.hierarchy.operator.certificate)
-    known = policy(revoked={(other, holder.revocation[1]): SINCE})
+    known = policy(revoked={(other, holder.revocation[1]): REVOKED})
     assert accept(leaf_of(holder), ENV, known, NOW).name == "tax/core"
 
 
 def test_a_revoked_issuer_takes_its_leaves_with_it(pki: TestPki) -> None:
     issuer = pki.hierarchy.agency.certificate
     root = issuer_key_id(pki.hierarchy.root.certificate)
-    known = policy(revoked={(root, f"{issuer.serial_number:x}"): SINCE})
+    known = policy(revoked={(root, f"{issuer.serial_number:x}"): REVOKED})
     with pytest.raises(CertificateRevoked):
         accept(leaf_of(pki.agency("tax", "core")), ENV, known, NOW)
     assert accept(leaf_of(pki.operator("lan")), ENV, known, NOW).name == "lan"
 
 
-# 5. the registry knows it
+# 5. if the policy names authorities of its host, it stands on one of them
+
+
+def authorities(*named: Authority) -> Policy:
+    return policy(authorities={one.key_id: one for one in named})
+
+
+def agency_ca(pki: TestPki, state: AuthorityState, host: str = AGENCY_HOST) -> Authority:
+    return Authority(issuer_key_id(pki.hierarchy.agency.certificate), host, state, SINCE)
+
+
+@pytest.mark.parametrize("state", [AuthorityState.PREPARED, AuthorityState.ACTIVE, AuthorityState.TAINTED])
+def test_leaves_of_an_authority_that_is_in_use_are_accepted(pki: TestPki, state: AuthorityState) -> None:
+    assert accept(leaf_of(pki.agency("tax", "core")), ENV, authorities(agency_ca(pki, state)), NOW).name == "tax/core"
+
+
+def test_leaves_of_a_revoked_authority_are_revoked_with_it(pki: TestPki) -> None:
+    with pytest.raises(CertificateRevoked) as refused:
+        accept(leaf_of(pki.agency("tax", "core")), ENV, authorities(agency_ca(pki, AuthorityState.REVOKED)), NOW)
+    assert refused.value.metadata == {"revoke_time": SINCE.isoformat()}
+
+
+def test_an_authority_that_is_retired_or_not_named_is_entitled_to_nothing(pki: TestPki) -> None:
+    other = Authority("ab" * 32, AGENCY_HOST, AuthorityState.ACTIVE, SINCE)
+    for known in (authorities(agency_ca(pki, AuthorityState.RETIRED)), authorities(other)):
+        with pytest.raises(IssuerNotEntitled):
+            accept(leaf_of(pki.agency("tax", "core")), ENV, known, NOW)
+
+
+def test_a_host_of_which_no_authority_is_accepted_any_more_does_not_fall_open(pki: TestPki) -> None:
+    gone = Authority("ab" * 32, AGENCY_HOST, AuthorityState.RETIRED, SINCE)
+    with pytest.raises(IssuerNotEntitled):
+        accept(leaf_of(pki.agency("tax", "core")), ENV, authorities(gone), NOW)
+
+
+def test_an_authority_counts_for_its_own_host_alone(pki: TestPki) -> None:
+    misnamed = agency_ca(pki, AuthorityState.ACTIVE, OPERATOR_HOST)
+    another = Authority("ab" * 32, AGENCY_HOST, AuthorityState.ACTIVE, SINCE)
+    with pytest.raises(IssuerNotEntitled):
+        accept(leaf_of(pki.agency("tax", "core")), ENV, authorities(misnamed, another), NOW)
+    named = authorities(agency_ca(pki, AuthorityState.REVOKED))
+    assert accept(leaf_of(pki.operator("lan")), ENV, named, NOW).name == "lan", "no authority of operators is named"
+
+
+def test_operators_stand_on_named_authorities_too(pki: TestPki) -> None:
+    with pytest.raises(IssuerNotEntitled):
+        accept(
+            leaf_of(pki.operator("lan")),
+            ENV,
+            authorities(Authority("ab" * 32, OPERATOR_HOST, AuthorityState.ACTIVE, SINCE)),
+            NOW,
+        )
+
+
+def test_rooms_are_judged_by_their_chain_whatever_is_named(pki: TestPki) -> None:
+    named = Authority(issuer_key_id(pki.hierarchy.mesh.certificate), f"mesh.{ENV}", AuthorityState.REVOKED, SINCE)
+    assert accept(leaf_of(pki.room("sharing")), ENV, authorities(named), NOW).name == "sharing"
+
+
+def test_what_is_expired_is_said_to_be_expired_whoever_issued_it(pki: TestPki) -> None:
+    with pytest.raises(CertificateExpired):
+        accept(
+            leaf_of(pki.agency("tax", "core", validity=expired())),
+            ENV,
+            authorities(agency_ca(pki, AuthorityState.RETIRED)),
+            NOW,
+        )
+
+
+# 6. the registry knows it
 
 
 def test_a_system_must_be_registered_and_active(pki: TestPki) -> None:

@@ -50,6 +50,21 @@ def test_settings_are_read_and_the_rest_has_defaults(environment: pytest.MonkeyP
     assert settings.registry_address == ""
 
 
+@pytest.mark.parametrize(
+    "told", [{"NPD_APPROVAL_LIFE": "P31D"}, {"NPD_ANSWERS_KEPT": "P2D"}, {"NPD_APPROVAL_LIFE": "P0D"}], ids=str
+)
+def test_an_approval_does_not_outlive_the_answer_to_what_it_allows(
+    environment: pytest.MonkeyPatch, told: dict[str, str]
+) -> None:
+    for name, value in told.items():
+        environment.setenv(name, value)
+    (fault,) = faults()
+    assert fault.startswith("NPD_APPROVAL_LIFE: ")
+    environment.setenv("NPD_ANSWERS_KEPT", "P2D")
+    environment.setenv("NPD_APPROVAL_LIFE", "P2D")
+    assert load(RoomSettings).approval_life == timedelta(days=2)
+
+
 def test_an_unknown_name_is_refused(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("NPD_RIGHTS_MAX_AGES", "PT2H")
     environment.setenv("NPD_SANDBOX", "true")

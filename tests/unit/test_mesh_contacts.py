@@ -41,16 +41,16 @@ def reported(contacts: Contacts) -> list[Contact]:
     """What the next report says."""
     stopping, told = Stopping(), list[Contact]()
 
-    def report(due: Sequence[Contact], flow: Flow) -> None:
-        assert flow == FLOW
+    def report(due: Sequence[Contact], flow: Flow, policy_revision: int) -> None:
+        assert (flow, policy_revision) == (FLOW, 7)
         told.extend(due)
         stopping.set()
 
-    contacts.run(stopping, report, lambda: FLOW)
+    contacts.run(stopping, report, lambda: FLOW, lambda: 7)
     return told
 
 
-def fail(due: Sequence[Contact], flow: Flow) -> None:
+def fail(due: Sequence[Contact], flow: Flow, policy_revision: int) -> None:
     raise ConnectionError
 
 
@@ -74,7 +74,7 @@ def test_a_report_that_fails_goes_into_the_next_one() -> None:
     contacts.note(TAX, True)
     contacts.note(SHARING, True)
     with pytest.raises(ConnectionError):
-        contacts.run(Stopping(), fail, Flow)
+        contacts.run(Stopping(), fail, Flow, lambda: 7)
     contacts.note(TAX, False)
     assert sorted(reported(contacts), key=lambda one: one.name) == [
         Contact("sharing", at(1), at(1)),
@@ -86,10 +86,10 @@ def test_who_calls_while_a_report_fails_loses_no_success() -> None:
     contacts = Contacts(Clock())
     contacts.note(TAX, True)
 
-    def meanwhile(due: Sequence[Contact], flow: Flow) -> None:
+    def meanwhile(due: Sequence[Contact], flow: Flow, policy_revision: int) -> None:
         contacts.note(TAX, False)
         raise ConnectionError
 
     with pytest.raises(ConnectionError):
-        contacts.run(Stopping(), meanwhile, Flow)
+        contacts.run(Stopping(), meanwhile, Flow, lambda: 7)
     assert reported(contacts) == [Contact("tax/core", at(1), at(0))]

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd.common.v1 import evidence_pb2
 from npd_pki.trust_bundle import certificates_pem
+from services.mesh.core.authorities import Revoked
 from services.mesh.core.caller import Caller, CallerKind, CertificateMissing, CertificateRevoked, IssuerNotEntitled
 from services.mesh.core.errors import DeadlinePassed, MethodNotAllowed
 from services.mesh.core.methods import Methods, agency, allow, operator, room
@@ -138,7 +139,7 @@ def test_a_revocation_reaches_the_next_call_of_a_known_leaf(pki: TestPki) -> Non
     holder, policy = pki.agency("tax", "core"), Policy()
     guard = CallerGuard(ENV, lambda: pki.roots, lambda: policy, Clock())
     guard(new_call(connected(holder)), REQUEST)
-    policy = Policy(revoked={holder.revocation: NOW})
+    policy = Policy(revoked={holder.revocation: Revoked(NOW, 1)})
     with pytest.raises(CertificateRevoked):
         guard(new_call(connected(holder)), REQUEST)
 

@@ -13,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from npd.common.v1 import access_pb2, lane_pb2
-from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2
+from npd.registry.v1 import agency_pb2, agreement_pb2, policy_pb2, revocation_pb2
 from npd_client.agreement import sign_terms
 from npd_pki.identity import Kind
+from services.mesh.core.authorities import Authority, AuthorityState, Revoked
 from services.mesh.core.clock import Validity
 from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
-from services.mesh.core.rights import FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
+from services.mesh.core.rights import Agency, FieldDefinition, Lane, Mode, Policy, Provision, Purpose, State, System
 from services.mesh.wire.policy_entries import apply
 from tests.certificates import TestPki
 
@@ -88,17 +89,26 @@ def a_clock(amount: int = 3, unit: int = policy_pb2.CLOCK_UNIT_WORKING_DAY) -> p
     )
 
 
+def an_authority(state: int) -> policy_pb2.PolicyEntry:
+    authority = policy_pb2.CertificateAuthority(key_id="cd", host=f"agency.{ENV}", state=state)  # type: ignore[arg-type]
+    authority.state_time.FromDatetime(SINCE)
+    return policy_pb2.PolicyEntry(key="authority/cd", authority=authority)
+
+
 def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
-    since = policy_pb2.RevokedCertificate(issuer_key_id="ab", serial_number="1f")
+    since = policy_pb2.RevokedCertificate(
+        issuer_key_id="ab", serial_number="1f", reason=revocation_pb2.REVOCATION_REASON_SUPERSEDED
+    )
     since.revoke_time.FromDatetime(SINCE)
     system = agency_pb2.System(
         agency_id="tax", system_id="core", name="Core", state=agency_pb2.SYSTEM_STATE_ACTIVE, cause="new"
     )
     system.state_time.FromDatetime(SINCE)
     entries = [
-        policy_pb2.PolicyEntry(agency=agency_pb2.Agency(agency_id="tax", name="Tax")),
+        policy_pb2.PolicyEntry(agency=agency_pb2.Agency(agency_id="tax", name="Tax", contact="pki@tax.example")),
         policy_pb2.PolicyEntry(system=system),
         policy_pb2.PolicyEntry(officer=policy_pb2.RosteredOfficer(agency_id="tax", officer_id="o-1")),
+        an_authority(policy_pb2.AUTHORITY_STATE_TAINTED),
         policy_pb2.PolicyEntry(revoked_certificate=since),
         policy_pb2.PolicyEntry(operator=policy_pb2.Operator(name="lan")),
         policy_pb2.PolicyEntry(
@@ -131,10 +141,11 @@ def test_every_kind_of_entry_becomes_a_right_and_is_taken_out_again() -> None:
     first, last = date(2026, 1, 1), date(2026, 12, 31)
     assert policy == Policy(
         revision=3,
-        agencies={"tax": "Tax"},
+        agencies={"tax": Agency("Tax", "pki@tax.example")},
         systems={("tax", "core"): System("tax", "core", "Core", State.ACTIVE, "new", SINCE)},
         officers=frozenset({("tax", "o-1")}),
-        revoked={("ab", "1f"): SINCE},
+        authorities={"cd": Authority("cd", f"agency.{ENV}", AuthorityState.TAINTED, SINCE)},
+        revoked={("ab", "1f"): Revoked(SINCE, revocation_pb2.REVOCATION_REASON_SUPERSEDED)},
         operators=frozenset({"lan"}),
         fields={
             "religion": FieldDefinition(
@@ -167,6 +178,22 @@ def test_an_entry_of_a_kind_that_is_not_known_grants_nothing() -> None:
 def test_a_lane_that_is_not_known_is_the_ordinary_one(lane: int) -> None:
     field = policy_pb2.FieldDefinition(path="sex", start_date=START, lane=lane)  # type: ignore[arg-type]
     assert apply(Policy(), [policy_pb2.PolicyEntry(field=field)], ENV, ()).fields["sex"].lane is Lane.NORMAL
+
+
+@pytest.mark.parametrize("state", [0, 99])
+def test_an_authority_in_a_state_that_is_not_known_stays_named_and_is_accepted_no_more(state: int) -> None:
+    policy = apply(Policy(), [an_authority(policy_pb2.AUTHORITY_STATE_ACTIVE)], ENV, ())
+    policy = apply(policy, [an_authority(state)], ENV, ())
+    assert policy.authorities["cd"].state is AuthorityState.RETIRED
+    assert policy.governed_hosts == {f"agency.{ENV}"}
+
+
+def test_hosts_are_governed_while_an_authority_of_theirs_is_named() -> None:
+    entry = an_authority(policy_pb2.AUTHORITY_STATE_REVOKED)
+    policy = apply(Policy(), [entry], ENV, ()).fresh_at(SINCE)
+    assert policy.governed_hosts == {f"agency.{ENV}"}
+    entry.removed = True
+    assert apply(policy, [entry], ENV, ()).governed_hosts == frozenset()
 
 
 @pytest.mark.parametrize(("amount", "unit"), [(3, 0), (3, 99), (0, 1), (-1, policy_pb2.CLOCK_UNIT_DAY)])
@@ -240,6 +267,6 @@ def test_deltas_one_by_one_lead_where_the_last_word_of_each_does(told: list[tupl
 
 
 def test_the_policy_before_stays_as_it_is() -> None:
-    before = Policy(operators=frozenset({"lan"}), agencies={"tax": "Tax"})
+    before = Policy(operators=frozenset({"lan"}), agencies={"tax": Agency("Tax")})
     apply(before, [policy_pb2.PolicyEntry(agency=agency_pb2.Agency(agency_id="tax", name="x"), removed=True)], ENV, ())
-    assert before == Policy(operators=frozenset({"lan"}), agencies={"tax": "Tax"})
+    assert before == Policy(operators=frozenset({"lan"}), agencies={"tax": Agency("Tax")})

@@ -81,10 +81,10 @@ def test_interrupted_writing_leaves_nothing(
 ) -> None:
     write = ca_store._write_authority
 
-    def disk_full_at_the_agency_ca(directory: Path, authority: CertificateAuthority) -> None:
+    def disk_full_at_the_agency_ca(directory: Path, authority: CertificateAuthority, passphrase: bytes | None) -> None:
         if directory.name == "agency":
             raise OSError("disk full")
-        write(directory, authority)
+        write(directory, authority, passphrase)
 
     monkeypatch.setattr(ca_store, "_write_authority", disk_full_at_the_agency_ca)
     with pytest.raises(OSError, match="disk full"):

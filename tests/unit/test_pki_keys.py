@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -26,6 +25,7 @@ from npd_pki.keys import (
     load_ec_private_key,
     load_ed25519_private_key,
     load_ed25519_public_key,
+    private_key_pem,
     save_private_key,
     save_public_key,
 )
@@ -117,8 +117,14 @@ def test_public_key_of_another_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_no_key_is_refused_without_quoting_it(tmp_path: Path) -> None:
-    encrypted = generate_p256_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    for content in (b"", b"-----BEGIN %s-----\nsecret\n-----END %s-----\n" % (PKCS8, PKCS8), encrypted):
+    whole = private_key_pem(generate_p256_key())
+    for content in (
+        b"",
+        b"-----BEGIN %s-----\nsecret\n-----END %s-----\n" % (PKCS8, PKCS8),
+        whole[:100],
+        whole[:-20],
+        whole.replace(whole.splitlines()[2] + b"\n", b""),
+    ):
         replace_files(tmp_path, [PemFile("tls.key", content, PRIVATE)])
         with pytest.raises(PemMalformed) as refusal:
             load_ec_private_key(tmp_path / "tls.key")

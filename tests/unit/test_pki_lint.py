@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from npd_pki.authority import IssuingCA, RootCA, create_root
+from npd_pki.distribution import crl_distribution_points
 from npd_pki.errors import LintFailed
 from npd_pki.identity import Identity, Kind
 from npd_pki.keys import generate_p256_key
@@ -166,6 +167,11 @@ BROKEN_LEAVES: dict[str, tuple[Edit, str]] = {
         having(x509.AuthorityKeyIdentifier(b"x" * 20, None, None), False),
         "AuthorityKeyIdentifier is",
     ),
+    "no revocation list": (lacking(x509.CRLDistributionPoints), "CRLDistributionPoints is missing"),
+    "revocation list of another key": (
+        having(crl_distribution_points(ENV, "0" * 64), False),
+        "CRLDistributionPoints is",
+    ),
     "foreign issuer name": (changed(issuer=named("Agency CA")), "the issuer is not"),
     "two common names": (changed(subject=named("gdt", "tax")), "not a single common name"),
     "no subject": (changed(subject=x509.Name([])), "not a single common name"),
@@ -220,6 +226,11 @@ BROKEN_CAS: dict[str, tuple[Edit, str]] = {
     "purpose of a server": (
         having(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
         "ExtendedKeyUsage is",
+    ),
+    "no revocation list": (lacking(x509.CRLDistributionPoints), "CRLDistributionPoints is missing"),
+    "revocation list elsewhere": (
+        having(crl_distribution_points("other.test", "0" * 64), False),
+        "CRLDistributionPoints is",
     ),
     "another environment": (changed(subject=named("Agency CA 1")), "does not place the CA"),
 }

@@ -95,7 +95,11 @@ def test_no_certificate_has_an_extension_beyond_its_profile(
     hierarchy: Hierarchy, leaves: dict[str, x509.Certificate]
 ) -> None:
     root = {ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.SUBJECT_KEY_IDENTIFIER}
-    common = root | {ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.EXTENDED_KEY_USAGE}
+    common = root | {
+        ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+        ExtensionOID.CRL_DISTRIBUTION_POINTS,
+    }
     assert {extension.oid for extension in hierarchy.root.certificate.extensions} == root
     for kind in Kind:
         issuing = hierarchy.of(kind).certificate.extensions

@@ -1,5 +1,7 @@
 """Certificate signing requests: possession is proven, and nothing but the key is believed."""
 
+import ipaddress
+
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -8,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import NameOID
 
 from npd_pki.authority import IssuingCA, create_root
-from npd_pki.errors import KeyUnacceptable, PemMalformed, ProofOfPossessionFailed
-from npd_pki.identity import Kind, agency_uri, mesh_uri
+from npd_pki.errors import KeyUnacceptable, NamesForeign, PemMalformed, ProofOfPossessionFailed
+from npd_pki.identity import Identity, Kind, agency_uri, mesh_uri
 from npd_pki.keys import generate_p256_key
 from npd_pki.profile import CLIENT_TLS
-from npd_pki.request import create_request, load_request, proven_public_key
+from npd_pki.request import create_request, load_request, proven_public_key, require_names
 
 URI = agency_uri("npd.test", "gdt", "tax")
 
@@ -95,3 +97,53 @@ def test_unacceptable_key_is_refused_before_its_signature_is_computed() -> None:
 def test_what_is_no_request_is_refused(pem: bytes) -> None:
     with pytest.raises(PemMalformed):
         load_request(pem)
+
+
+def asking_for(*names: x509.GeneralName) -> x509.CertificateSigningRequest:
+    tbs = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    tbs = tbs.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    return tbs.sign(generate_p256_key(), hashes.SHA256())
+
+
+OWN = x509.UniformResourceIdentifier(URI)
+
+
+def test_request_may_name_nobody_or_its_own_identity() -> None:
+    identity = Identity.parse(URI)
+    require_names(create_request(generate_p256_key()), identity)
+    require_names(asking_for(OWN), identity)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [x509.UniformResourceIdentifier(agency_uri("npd.test", "gdt", "other"))],
+        [x509.UniformResourceIdentifier(mesh_uri("npd.test", "registry"))],
+        [x509.UniformResourceIdentifier(URI + "/")],
+        [x509.UniformResourceIdentifier(URI.upper())],
+        [OWN, x509.UniformResourceIdentifier(agency_uri("npd.test", "gdt", "other"))],
+        [OWN, x509.DNSName("registry.npd.test")],
+        [x509.DNSName(URI)],
+        [x509.RFC822Name("admin@gdt.example")],
+        [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))],
+        [x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, URI)]))],
+    ],
+)
+def test_request_for_any_other_name_is_refused(names: list[x509.GeneralName]) -> None:
+    with pytest.raises(NamesForeign, match="leave them out") as refusal:
+        require_names(asking_for(*names), Identity.parse(URI))
+    assert "example" not in str(refusal.value)
+
+
+def test_names_that_cannot_be_read_are_refused() -> None:
+    tbs = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    garbage = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x03\x86\x01")
+    request = tbs.add_extension(garbage, critical=False).sign(generate_p256_key(), hashes.SHA256())
+    with pytest.raises(NamesForeign, match="cannot be read"):
+        require_names(request, Identity.parse(URI))
+
+
+def test_other_extensions_do_not_matter_to_the_names() -> None:
+    tbs = x509.CertificateSigningRequestBuilder(x509.Name([]))
+    tbs = tbs.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    require_names(tbs.sign(generate_p256_key(), hashes.SHA256()), Identity.parse(URI))

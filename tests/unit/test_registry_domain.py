@@ -9,8 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npd.common.v1 import access_pb2, lane_pb2
-from npd.registry.v1 import agency_pb2, agreement_pb2, directory_pb2, policy_pb2, revocation_pb2, rights_pb2
+from npd.registry.v1 import (
+    agency_pb2,
+    agreement_pb2,
+    certificate_authority_pb2,
+    directory_pb2,
+    policy_pb2,
+    revocation_pb2,
+    rights_pb2,
+)
+from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
+from services.mesh.core.authorities import Authority, AuthorityState, Revoked
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid, StateNotAllowed
@@ -31,6 +41,7 @@ from services.registry.domain import (
     RevocationReason,
     Side,
     Thresholds,
+    authority_after,
 )
 from services.registry.entries import entry_to_wire
 from services.registry.policy import METHODS
@@ -43,7 +54,15 @@ THRESHOLDS = Thresholds(timedelta(seconds=60), timedelta(minutes=5))
 
 
 def test_method_table_names_just_the_methods_of_the_contract() -> None:
-    files = (agency_pb2, agreement_pb2, directory_pb2, policy_pb2, revocation_pb2, rights_pb2)
+    files = (
+        agency_pb2,
+        agreement_pb2,
+        certificate_authority_pb2,
+        directory_pb2,
+        policy_pb2,
+        revocation_pb2,
+        rights_pb2,
+    )
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     assert set(METHODS) == {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
 
@@ -59,6 +78,7 @@ def test_numbers_are_those_of_the_contract() -> None:
     assert numbers(RevocationReason) == contract(revocation_pb2.RevocationReason.items(), "REVOCATION_REASON_")
     assert numbers(Lane) == contract(lane_pb2.Lane.items(), "LANE_")
     assert numbers(ClockUnit) == contract(policy_pb2.ClockUnit.items(), "CLOCK_UNIT_")
+    assert numbers(AuthorityState) == contract(policy_pb2.AuthorityState.items(), "AUTHORITY_STATE_")
     assert numbers(ConnectionState) == contract(directory_pb2.ConnectionState.items(), "CONNECTION_STATE_")
 
 
@@ -143,6 +163,71 @@ def test_what_is_no_uuid_names_no_agreement(agreement_id: str) -> None:
     assert raised.value.reason == "AGREEMENT_UNKNOWN"
 
 
+HOST = "agency.test.example"
+SECOND = timedelta(seconds=1)
+
+
+def authority(state: AuthorityState, since: datetime, host: str = HOST) -> Authority:
+    return Authority("cd", host, state, since)
+
+
+def test_an_authority_follows_the_newest_word_about_it() -> None:
+    active, tainted = authority(AuthorityState.ACTIVE, NOW - SECOND), authority(AuthorityState.TAINTED, NOW)
+    assert authority_after(None, active, NOW) == active
+    assert authority_after(active, tainted, NOW) == tainted
+    assert authority_after(tainted, active, NOW) == tainted, "an older word comes late"
+
+
+@pytest.mark.parametrize("state", list(AuthorityState))
+def test_a_revoked_authority_stays_so_whatever_is_told_later(state: AuthorityState) -> None:
+    revoked = authority(AuthorityState.REVOKED, NOW)
+    assert authority_after(revoked, authority(state, NOW + SECOND), NOW + SECOND) == revoked
+
+
+def test_a_revocation_of_an_authority_counts_however_late_it_comes() -> None:
+    revoked = authority(AuthorityState.REVOKED, NOW - SECOND)
+    assert authority_after(authority(AuthorityState.ACTIVE, NOW), revoked, NOW) == revoked
+
+
+def test_a_time_ahead_of_our_clock_does_not_freeze_an_authority() -> None:
+    ahead, tainted = authority(AuthorityState.ACTIVE, NOW + 1000 * SECOND), authority(AuthorityState.TAINTED, NOW)
+    assert authority_after(ahead, tainted, NOW) == tainted
+
+
+def test_an_authority_keeps_its_host() -> None:
+    moved = authority(AuthorityState.TAINTED, NOW, "operator.test.example")
+    assert authority_after(authority(AuthorityState.ACTIVE, NOW), moved, NOW).host == HOST
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "certificate 4c02 of issuer 3fa1 for spiffe://agency.test.example/tax/core",
+        f"certificate {'abc' + '012345678901' + 'def'} of issuer {'a0' * 13 + '012345678901' + 'f' * 26}",
+        "application 6f1c24a0-9d8b-4d57-9e0f-012345678901",
+        "12,345 leaves",
+    ],
+)
+def test_ids_in_the_object_of_an_act_are_no_pins(text: str) -> None:
+    assert formats.require_act_object("object", text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "two\nlines",
+        "x" * 501,
+        "officer 001099000123",
+        "id:001099000123.",
+        "6f1c24a0-9d8b-4d57-9e0f-3c1b6a7f5d21, 001099000123",
+    ],
+)
+def test_the_object_of_an_act_is_a_line_without_a_pin(text: str) -> None:
+    with pytest.raises(InvalidField):
+        formats.require_act_object("object", text)
+
+
 VALIDITY = Validity(date(2024, 7, 1))
 FOLLOWED = FieldDefinition(
     "sex", "p", True, ("identity", "agency"), VALIDITY, frozenset({"residence", "identity"}), Lane.VITAL
@@ -150,15 +235,17 @@ FOLLOWED = FieldDefinition(
 CLOCK = LegalClock("C", "t", "p", "a.begin", "b.end", 2, ClockUnit.WORKING_DAY, VALIDITY)
 YEAR = Validity(date(2026, 1, 1), date(2026, 12, 31))
 CALENDAR = WorkingCalendar("VN-2026", frozenset({6, 7}), frozenset({date(2026, 1, 1), date(2026, 9, 2)}), YEAR)
+AGENCY_CA = Authority("cd", "agency.test.example", AuthorityState.TAINTED, NOW)
 OBJECTS: list[tuple[PolicyObject, str, object]] = [
-    (Agency("tax", "Cục Thuế"), "agencies", {"tax": "Cục Thuế"}),
+    (Agency("tax", "Cục Thuế", "pki@tax.example"), "agencies", {"tax": rights.Agency("Cục Thuế", "pki@tax.example")}),
     (
         System("tax", "core", "n", State.SUSPENDED, "why", NOW),
         "systems",
         {("tax", "core"): System("tax", "core", "n", State.SUSPENDED, "why", NOW)},
     ),
     (Officer("tax", "o-1"), "officers", {("tax", "o-1")}),
-    (Revocation("ab", "1f", RevocationReason.SUPERSEDED, NOW), "revoked", {("ab", "1f"): NOW}),
+    (Revocation("ab", "1f", RevocationReason.SUPERSEDED, NOW), "revoked", {("ab", "1f"): Revoked(NOW, 3)}),
+    (AGENCY_CA, "authorities", {"cd": AGENCY_CA}),
     (Operator("lan"), "operators", {"lan"}),
     (FOLLOWED, "fields", {"sex": FOLLOWED}),
     (CLOCK, "clocks", {"C": CLOCK}),

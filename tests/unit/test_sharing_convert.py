@@ -19,7 +19,7 @@ from services.mesh.core.person import text
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.person.pin import SandboxPin
 from services.mesh.core.person.stated import StatedIdentity
-from services.mesh.core.rights import Access
+from services.mesh.core.rights import Access, Agency
 from services.mesh.wire.access import access_from_wire
 from services.mesh.wire.person import identity_from_wire
 from services.sharing.lookup.convert import disclosure_to_wire, lookup_from_wire

@@ -1,26 +1,22 @@
-"""The file of a ceremony: what is to be signed, by which key, for how long. Reads and checks it; opens nothing else.
+"""What the file of a ceremony says: what is to be signed, by which key, for how long. `reading` makes it of TOML.
 
 Every path counts from the directory of the file. `pki/ceremonies/` holds an example of each kind, with comments.
 """
 
-import tomllib
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
-from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeAlias
 
-from npd_pki.ceremony.errors import DocumentMalformed, InputUnreadable
-from npd_pki.ceremony.fields import Table
-from npd_pki.identity import Kind, require_environment
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from npd_pki.identity import Kind
+from npd_pki.pkcs11 import TokenKey
 from npd_pki.revocation_list import RevocationReason
 from npd_pki.validity import Validity
-
-_LONGEST_LIFE_DAYS = 20 * 366
-_HIGHEST_NUMBER = 2**63 - 1
-_LARGEST_FILE = 1 << 20
 
 
 class Act(StrEnum):
@@ -49,13 +45,11 @@ class NewKeyFile:
 
 
 @dataclass(frozen=True, slots=True)
-class TokenKey:
-    """A key that stays in a hardware module, there already or to be generated there."""
+class KeyInToken:
+    """A key that stays in a hardware module, there already or to be generated there. Without `pin_file` he is asked."""
 
-    module: Path
-    token_label: str
-    key_label: str
-    pin_file: Path
+    where: TokenKey
+    pin_file: Path | None
     generate: bool
 
 
@@ -66,8 +60,17 @@ class RequestedKey:
     request: Path
 
 
-SignerKey: TypeAlias = KeyFile | TokenKey
-SubjectKey: TypeAlias = KeyFile | NewKeyFile | TokenKey | RequestedKey
+ROOT_PLACE = "root"
+"""What the root's own key is for, where an issuing CA has its kind."""
+
+CURVES: Mapping[str, ec.EllipticCurve] = MappingProxyType(
+    {ROOT_PLACE: ec.SECP384R1(), **{kind: ec.SECP256R1() for kind in Kind}}
+)
+"""The curve of each CA's key (DESIGN.md part 5); one that comes with a request may be on P-384 too."""
+
+SignerKey: TypeAlias = KeyFile | KeyInToken
+OwnKey: TypeAlias = KeyFile | NewKeyFile | KeyInToken
+SubjectKey: TypeAlias = OwnKey | RequestedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,186 +188,23 @@ class Document:
     output: Path
     subject: Subject
 
+    @property
+    def signers(self) -> tuple[Signer, ...]:
+        """The CAs that exist and sign in this ceremony, each once."""
+        match self.subject:
+            case RootCeremony():
+                return ()
+            case ListCeremony(lists):
+                return tuple(dict.fromkeys(one.signer for one in lists))
+            case IssuingCeremony() | CrossSigning() | BundleCeremony():
+                return (self.subject.root,)
 
-def read_document(file: Path) -> Document:
-    """Read the file of a ceremony. Raises InputUnreadable, DocumentMalformed."""
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_LARGEST_FILE + 1)
-    except OSError as error:
-        raise InputUnreadable(f"{file} cannot be read: {error.strerror}") from error
-    if len(content) > _LARGEST_FILE:
-        raise DocumentMalformed(file, "", "is larger than 1 MiB, which no reviewed ceremony is")
-    try:
-        table = Table(tomllib.loads(content.decode()), file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise DocumentMalformed(file, "", f"is not TOML in UTF-8: {error}") from error
-    act = table.word("kind", Act, f"one of {', '.join(Act)}")
-    document = Document(
-        file=file,
-        digest=sha256(content).hexdigest(),
-        act=act,
-        environment=table.word("environment", require_environment, "the environment's host name, such as npd.gov.vn"),
-        officers=table.texts("officers", "an array of the names of all who take part, each once"),
-        output=table.path("output", "the directory to be made, which must not exist"),
-        subject=_SUBJECTS[act](table),
-    )
-    table.finish()
-    return document
-
-
-def _root(table: Table) -> RootCeremony:
-    root = table.table("root", "a table [root] with key and life_days")
-    found = RootCeremony(_subject_key(root), _life(root))
-    if isinstance(found.key, RequestedKey):
-        raise root.malformed("request", "is not possible for a root, which signs itself; state key")
-    root.finish()
-    return found
-
-
-def _issuing(table: Table) -> IssuingCeremony:
-    root, authorities = _signer(table, "root"), []
-    for row in table.tables("authority", "one [[authority]] or more, each with kind, key (or request) and life_days"):
-        kind = row.word("kind", Kind, f"one of {', '.join(Kind)}")
-        if any(kind is other.kind for other in authorities):
-            raise row.malformed("kind", f"{kind} is there twice; a second CA of a kind needs a ceremony of its own")
-        authorities.append(NewAuthority(kind, _subject_key(row), _life(row)))
-        row.finish()
-    return IssuingCeremony(root, tuple(authorities))
-
-
-def _cross_sign(table: Table) -> CrossSigning:
-    root = _signer(table, "root")
-    issued_by = table.path("issued_by", "the certificate file of the root that issued these CAs")
-    authorities = []
-    for row in table.tables("authority", "one [[authority]] or more, each with certificate and life_days"):
-        authorities.append(CrossSigned(row.path("certificate", "the certificate file of an issuing CA"), _life(row)))
-        row.finish()
-    return CrossSigning(root, issued_by, tuple(authorities))
-
-
-def _lists(table: Table) -> ListCeremony:
-    lists = []
-    for row in table.tables("list", "one [[list]] or more, each with certificate, key, number and life_days"):
-        signer = Signer(row.path("certificate", "the certificate file of the CA"), _signer_key(row))
-        number = row.integer("number", 1, _HIGHEST_NUMBER)
-        lists.append(NewList(signer, number, _previous(row, "number", number), _life(row), _revocations(row)))
-        row.finish()
-    return ListCeremony(tuple(lists))
-
-
-def _bundle(table: Table) -> BundleCeremony:
-    root = _signer(table, "root")
-    sequence = table.integer("sequence", 1, _HIGHEST_NUMBER)
-    roots = table.paths("roots", "an array of certificate files of roots, each once")
-    return BundleCeremony(root, sequence, roots, _previous(table, "sequence", sequence))
-
-
-_SUBJECTS: dict[Act, Callable[[Table], Subject]] = {
-    Act.ROOT: _root,
-    Act.ISSUING: _issuing,
-    Act.CROSS_SIGN: _cross_sign,
-    Act.REVOCATION_LISTS: _lists,
-    Act.TRUST_BUNDLE: _bundle,
-}
-
-
-def _previous(table: Table, counter: str, number: int) -> Path | None:
-    """The file before this one: without it nobody can see whether the number rises or a revocation got lost."""
-    previous = table.optional_path("previous", "the file that this one replaces")
-    if previous is None and number > 1:
-        raise table.malformed("previous", f"is missing; only {counter} = 1 replaces no file")
-    return previous
-
-
-def _revocations(table: Table) -> tuple[Revocation, ...]:
-    found = []
-    rows = table.tables("revoked", "[[list.revoked]] tables, or absent") if table.has("revoked") else []
-    for row in rows:
-        if row.has("serial") == row.has("certificate"):
-            raise row.malformed("serial", "must be stated, or certificate; one of them, not both")
-        by_serial = row.has("serial")
-        reason = row.word("reason", RevocationReason, f"one of {', '.join(RevocationReason)}")
-        found.append(
-            Revocation(
-                row.word("serial", _serial, "the serial number in hexadecimal") if by_serial else None,
-                None if by_serial else row.path("certificate", "the file of the certificate to revoke"),
-                reason,
-                row.instant("time"),
-            )
-        )
-        row.finish()
-    return tuple(found)
-
-
-def _serial(text: str) -> int:
-    serial = int(text.replace(":", ""), 16)
-    if not 0 < serial < 1 << 159 or not text.replace(":", "").isalnum():
-        raise ValueError("not a serial number")
-    return serial
-
-
-def _signer(table: Table, name: str) -> Signer:
-    row = table.table(name, f"a table [{name}] with certificate and key")
-    signer = Signer(row.path("certificate", "the certificate file of the CA that signs"), _signer_key(row))
-    row.finish()
-    return signer
-
-
-def _signer_key(table: Table) -> SignerKey:
-    key = _key(table)
-    if isinstance(key, NewKeyFile) or (isinstance(key, TokenKey) and key.generate):
-        raise table.malformed("key.generate", "is not possible: the CA that signs has its key already")
-    return key
-
-
-def _subject_key(table: Table) -> SubjectKey:
-    if not table.has("request"):
-        return _key(table)
-    if table.has("key"):
-        raise table.malformed("request", "cannot stand beside key; state where the key is, or the request for it")
-    return RequestedKey(table.path("request", "the file of a certificate signing request"))
-
-
-def _key(table: Table) -> KeyFile | NewKeyFile | TokenKey:
-    key = table.table(
-        "key", '{ file = "ca.key" }, { generate = true }, or { pkcs11 = { module, token_label, key_label, pin_file } }'
-    )
-    generate = key.flag("generate")
-    found: KeyFile | NewKeyFile | TokenKey
-    if key.has("pkcs11"):
-        found = _token(key.table("pkcs11", "a table with module, token_label, key_label and pin_file"), generate)
-    else:
-        passphrase_file = key.optional_path("passphrase_file", "a file of mode 0600 that holds the passphrase")
-        if generate and key.has("file"):
-            raise key.malformed("file", "cannot be named for a new key: it is written as ca.key beside its certificate")
-        found = (
-            NewKeyFile(passphrase_file)
-            if generate
-            else KeyFile(key.path("file", "the file of the key, or generate = true, or pkcs11"), passphrase_file)
-        )
-    key.finish()
-    return found
-
-
-def _token(table: Table, generate: bool) -> TokenKey:
-    token = TokenKey(
-        table.path("module", "the library file of the hardware module"),
-        table.text("token_label", "the label of the token"),
-        table.text("key_label", "the label of the key in the token"),
-        table.path("pin_file", "a file of mode 0600 that holds the PIN"),
-        generate,
-    )
-    table.finish()
-    return token
-
-
-def _life(table: Table) -> Life:
-    if table.has("life_days") == table.has("not_before"):
-        raise table.malformed("life_days", "must be stated, or not_before and not_after; one of the two ways, not both")
-    if table.has("life_days"):
-        return Life(table.integer("life_days", 1, _LONGEST_LIFE_DAYS), None)
-    begin, end = table.instant("not_before"), table.instant("not_after")
-    if begin >= end:
-        raise table.malformed("not_after", "must be later than not_before")
-    return Life(None, Validity(begin, end))
+    @property
+    def subject_keys(self) -> dict[str, OwnKey]:
+        """The keys to be certified that this ceremony opens or makes, by what they are for."""
+        match self.subject:
+            case RootCeremony(key) if not isinstance(key, RequestedKey):
+                return {ROOT_PLACE: key}
+            case IssuingCeremony(_, rows):
+                return {row.kind: row.key for row in rows if not isinstance(row.key, RequestedKey)}
+        return {}

@@ -37,12 +37,20 @@ class AlreadyRevoked(CeremonyError):
     """The file revokes what the previous list revokes already, or one certificate twice."""
 
 
-class ValidityPast(CeremonyError):
-    """What would be signed has ended before the moment of the run, or begins only after it."""
+class MomentUnfit(CeremonyError):
+    """What would be signed has ended already, or a revocation is dated after the moment of the run."""
 
 
-class KeyLost(CeremonyError):
-    """A key is to be generated with nothing to protect it: the passphrase is empty or too short."""
+class PassphraseWeak(CeremonyError):
+    """The passphrase for a new key is too short to protect it."""
+
+
+class SignatureUnusable(CeremonyError):
+    """What a key signed does not verify under its certificate: the hardware module is defective."""
+
+
+class OutputAmbiguous(CeremonyError):
+    """Two objects of one ceremony would be written into the same file."""
 
 
 class NotConfirmed(CeremonyError):

@@ -9,7 +9,7 @@ import typer
 
 from npd.common.v1.evidence_pb2 import Outcome
 from npd_client import receipts
-from npd_client.cli import tables
+from npd_client.cli import certificates, tables
 from npd_client.cli.claims import claims_of, predicates_of
 from npd_client.cli.following import LaneName, follow, keep_place, read_place
 from npd_client.cli.options import (
@@ -186,7 +186,7 @@ def watch(
 
     Example: npd-client watch -d .npd/agencies/health/insurance -a AGREEMENT -c SYNC -o sync --cursor-file place
     """
-    with connected(directory, endpoints, address, lang, as_json=as_json) as client:
+    with connected(directory, endpoints, address, lang, as_json=as_json, lasting=True) as client:
         place, access, seen = read_place(cursor, cursor_file), ground(agreement, case, officer), 0
         followed = follow(client, access, place, from_oldest=from_oldest, language=lang, lane=lane.number)
         for message in followed:
@@ -301,6 +301,12 @@ def verify_proof(
         else:
             print("PROVEN: the log holds this entry.")
             tables.show_facts({label: str(fact) for label, fact in facts.items()} | dict(tables.flatten(proven.entry)))
+
+
+app.command()(certificates.enrol)
+app.command()(certificates.renew)
+app.command()(certificates.status)
+app.command()(certificates.doctor)
 
 
 def _leaf_hash(text: str) -> bytes:

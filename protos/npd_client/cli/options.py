@@ -10,7 +10,7 @@ import typer
 
 from npd.common.v1.access_pb2 import AccessContext
 from npd_client.cli.outcome import Language, answering
-from npd_client.client import Client, read_endpoints
+from npd_client.client import AddressUnknown, Client, read_endpoints
 from npd_client.credentials import FileMissing
 
 ENDPOINTS = Path(".npd") / "endpoints.json"
@@ -91,16 +91,52 @@ BirthDateOption: TypeAlias = Annotated[
 
 @contextmanager
 def connected(
-    directory: Path | None, endpoints: Path | None, address: str | None, language: Language, *, as_json: bool
+    directory: Path | None,
+    endpoints: Path | None,
+    address: str | None,
+    language: Language,
+    *,
+    as_json: bool,
+    lasting: bool = False,
 ) -> Iterator[Client]:
-    """A client for one command; what it raises ends the command with a message and an exit code."""
+    """A client for one command; what it raises ends the command with a message and an exit code.
+
+    A command that lasts renews its certificate meanwhile.
+    """
     with answering(language, as_json=as_json):
-        if directory is None:
-            raise typer.BadParameter("name the directory of your certificate: --directory, or NPD_CLIENT_DIRECTORY")
-        if not directory.is_dir():
-            raise FileMissing(f"The directory {directory} does not exist; it should hold tls.crt, tls.key and ca.crt.")
-        with Client(address or _addresses(endpoints), directory) as client:
+        place = own_directory(directory)
+        if not place.is_dir():
+            raise FileMissing(f"The directory {place} does not exist; it should hold tls.crt, tls.key and ca.crt.")
+        with Client(address or _addresses(endpoints), place, renew=lasting) as client:
             yield client
+
+
+def own_directory(directory: Path | None) -> Path:
+    """The directory of the own certificate, which has to be named."""
+    if directory is None:
+        raise typer.BadParameter("name the directory of your certificate: --directory, or NPD_CLIENT_DIRECTORY")
+    return directory
+
+
+def room_address(room: str, endpoints: Path | None, default: str | None = None) -> str:
+    """The address of a room, or of the door, in the endpoints file; the default if neither is there."""
+    if default is not None and not (endpoints or ENDPOINTS).is_file():
+        return default
+    address = _addresses(endpoints).get(room, default)
+    if address is None:
+        raise AddressUnknown(f"{endpoints or ENDPOINTS} names no {room}; give its address as an option.")
+    return address
+
+
+def ask_secret(label: str) -> str:
+    """A secret: asked for on a terminal without showing it, otherwise the first line of the standard input."""
+    if sys.stdin.isatty():
+        answer: str = typer.prompt(label, err=True, hide_input=True)
+        return answer.strip()
+    line = sys.stdin.readline().strip()
+    if not line:
+        raise typer.BadParameter(f"{label}: give it as a file, or as a line of the standard input")
+    return line
 
 
 def ground(agreement: str, case: str, officer: str) -> AccessContext:

@@ -1,6 +1,7 @@
 """Issues the certificate of an approved application: intent first, then the signature, then the result."""
 
 from datetime import datetime
+from ssl import DER_cert_to_PEM_cert
 from uuid import UUID
 
 from cryptography import x509
@@ -91,6 +92,11 @@ class Issuing:
                 raise ApplicationUnknown()
             return self._issued(tx, application)
 
+    def chain_of(self, certificate: Certificate) -> bytes:
+        """A certificate and its issuing CA in PEM, as they are presented; empty while it is an intent."""
+        with self._office.database.transaction() as tx:
+            return _chain(tx, certificate)
+
     def _find(self, tx: Ledger, application_id: UUID) -> Application:
         application = tx.applications.find(application_id, self._office.clock.now(), lock=True)
         if application is None:
@@ -99,8 +105,10 @@ class Issuing:
 
     def _issued(self, tx: Ledger, application: Application) -> Issued:
         certificate = tx.certificates.find(application.certificate) if application.certificate else None
-        window = self.window_of(tx, certificate, self._office.clock.now()) if certificate else None
-        return Issued(application, certificate, window)
+        if certificate is None:
+            return Issued(application, None, b"", None)
+        window = self.window_of(tx, certificate, self._office.clock.now())
+        return Issued(application, certificate, _chain(tx, certificate), window)
 
     def _intend(self, tx: Ledger, application: Application) -> tuple[Authority, PreparedCertificate, Certificate]:
         """What is to be signed, and the row that says so."""
@@ -113,6 +121,8 @@ class Issuing:
         if authority is None:
             raise AuthorityMissing(kind=identity.kind.value)
         now, terms = self._office.clock.now(), PROFILES[application.profile]
+        if application.profile_version != terms.version:  # other terms than those that were applied for
+            raise StateNotAllowed(object=f"application {application.application_id}", state="PROFILE_CHANGED")
         validity = _validity(terms, now, authority)
         prepared = self._prepare(authority, terms, application, validity)
         is_agency = identity.kind is CallerKind.AGENCY
@@ -143,6 +153,12 @@ class Issuing:
             raise domain.ProfileNotEntitled(profile=application.profile.name) from error
         except ValidityTooLong as error:
             raise ValidityNotAllowed(longest_time=terms.longest_life) from error
+
+
+def _chain(tx: Ledger, certificate: Certificate) -> bytes:
+    authority = tx.authorities.find(certificate.name.issuer_key_id)
+    links = [certificate.der, authority.certificate if authority else b""]
+    return "".join(DER_cert_to_PEM_cert(link) for link in links if link).encode() if certificate.der else b""
 
 
 def _validity(terms: Terms, now: datetime, authority: Authority) -> Validity:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, literal, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, case, func, literal, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 
 from services.issuer.domain import Application, ApplicationState, CertificateName, Origin, Profile
@@ -23,7 +23,7 @@ class Applications:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def put(self, one: Application, *, needs_approval: bool) -> bool:
+    def put(self, one: Application) -> bool:
         """Know an application; whether it was new."""
         values = {
             "application_id": one.application_id,
@@ -37,7 +37,7 @@ class Applications:
             "applicant": one.applicant,
             "apply_time": one.apply_time,
             "expire_time": one.expire_time,
-            "needs_approval": needs_approval,
+            "needs_approval": one.needs_approval,
         }
         row = insert(APPLICATIONS).values(values).on_conflict_do_nothing().returning(_A.application_id)
         return self._connection.execute(row).first() is not None
@@ -65,10 +65,16 @@ class Applications:
         return [_application(row) for row in self._connection.execute(newest)]
 
     def approved(self, now: datetime, limit: int) -> list[UUID]:
-        """Those that are approved and not issued yet, oldest first."""
+        """Those that a second person has approved and that are not issued yet, oldest first."""
         query = select(_A.application_id).outerjoin(APPROVALS, APPROVALS.c.approval_id == _A.application_id)
-        due = query.where(_A.serial_number.is_(None), _state(now) == ApplicationState.APPROVED.name)
+        waiting = query.where(_A.serial_number.is_(None), _A.needs_approval)
+        due = waiting.where(_state(now) == ApplicationState.APPROVED.name)
         return list(self._connection.execute(due.order_by(_A.apply_time).limit(limit)).scalars())
+
+    def applied_since(self, applicants: str, since: datetime) -> int:
+        """How many applications were made since an instant by those whose identities begin with `applicants`."""
+        mine = and_(_A.applicant.startswith(applicants, autoescape=True), _A.apply_time > since)
+        return self._connection.execute(select(func.count()).select_from(APPLICATIONS).where(mine)).scalar_one()
 
     def complete(self, application_id: UUID, name: CertificateName) -> None:
         """The certificate of an application was issued."""
@@ -108,6 +114,7 @@ def _application(row: Row[Any]) -> Application:
         applicant=row.applicant,
         apply_time=row.apply_time,
         expire_time=row.expire_time,
+        needs_approval=row.needs_approval,
         state=ApplicationState[row.state],
         reason=row.reason or "",
         certificate=name,

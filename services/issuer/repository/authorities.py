@@ -46,9 +46,12 @@ class Authorities:
         return [_authority(row) for row in self._connection.execute(query)]
 
     def active(self, host: str) -> Authority | None:
-        """The one that issues for a host."""
+        """The one that issues for a host; it stays so until the end of the transaction.
+
+        So nobody counts its leaves for the last time between this and the intent that follows.
+        """
         query = AUTHORITIES.select().where(_A.host == host, _A.state == AuthorityState.ACTIVE.name)
-        row = self._connection.execute(query).first()
+        row = self._connection.execute(query.with_for_update(read=True)).first()
         return _authority(row) if row else None
 
     def revocation_list(self, key_id: str) -> RevocationListRow | None:

@@ -46,6 +46,7 @@ class RoomSettings(BaseSettings):
     approval_life: timedelta = Field(
         default=timedelta(hours=72),
         gt=timedelta(0),
+        validate_default=True,
         description="until when a request that needs a second person waits",
     )
     policy_stale_after: timedelta = Field(default=timedelta(seconds=10), description="older policy is reported")

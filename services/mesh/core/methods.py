@@ -49,7 +49,7 @@ Methods: TypeAlias = Mapping[str, Rule]
 
 
 def allow(*who: Who, any_state: bool = False, approvals: int = 1) -> Rule:
-    """A rule; without any `who` nobody may call. `approvals` counts the persons that it takes, the caller among them."""
+    """A rule; without any `who` nobody may call. `approvals`: how many persons it takes, the caller among them."""
     return Rule(who, any_state, approvals)
 
 

@@ -72,8 +72,8 @@ class ApprovalGuard:
     """Lets a call of a method that needs a second person pass only if one has approved that very request.
 
     An approval is of one request: of its caller, method, request id and every byte of its payload. What the method does
-    under `answers.once` is done once for a request id, so an approval can allow one act only, and nothing has to mark it
-    as used.
+    under `answers.once` is done once for a request id, so an approval can allow one act only, and nothing has to be
+    marked as used.
 
     Must come after the guards who say who calls and what he may, and after validation; never among the standing ones.
     """

@@ -3,10 +3,11 @@
 import itertools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import grpc
+from cryptography import x509
 from google.protobuf.message import Message
 
 from services.mesh.core.answers import AnswerKey
@@ -71,6 +72,15 @@ def caller_of(context: grpc.ServicerContext) -> Caller:
     if caller is None:
         raise CertificateMissing()
     return caller
+
+
+def presented_certificate(call: Call) -> x509.Certificate:
+    """The leaf that TLS verified on this connection. Raises CertificateMissing."""
+    # its stub says Mapping[str, bytes | Iterable[bytes]]; it is a list of bytes per name
+    facts = cast(Mapping[str, Sequence[bytes]], call.context.auth_context())
+    if not facts.get("x509_pem_cert"):
+        raise CertificateMissing()
+    return x509.load_pem_x509_certificate(facts["x509_pem_cert"][0])
 
 
 def answer_key(context: grpc.ServicerContext, request: Message, request_id: str) -> AnswerKey:

@@ -39,16 +39,18 @@ class ServerCredentials:
         return self._roots
 
     def for_server(self) -> grpc.ServerCredentials:
-        """Credentials that require a client certificate and follow every reload.
+        """Credentials for one port that requires a client certificate; they follow every reload."""
+        return self._for_port(requires_client=True)
 
-        gRPC asks for a configuration at every new connection. It gets one only after a reload: gRPC frees the one
-        before while a connection that is being opened beside may still use it, and a fresh one each time let a few
-        dozen clients that connect at once end the process (tests/faults/test_tls_flood.py). So sessions may be resumed,
-        and a resumed one brings back the certificate that began it: it is judged at every call. It must never block.
-        """
-        self._given = self._credentials
-        news = cast(Callable[[], grpc.ServerCertificateConfiguration], self._news)  # the stub forgets "unchanged"
-        return grpc.dynamic_ssl_server_credentials(_configuration(self._given), news, True)
+    def for_door(self) -> grpc.ServerCredentials:
+        """Credentials for one port where the server alone shows a certificate; they follow every reload."""
+        return self._for_port(requires_client=False)
+
+    def _for_port(self, *, requires_client: bool) -> grpc.ServerCredentials:
+        given = self._credentials
+        port = _Port(given, lambda: self._credentials)
+        news = cast(Callable[[], grpc.ServerCertificateConfiguration], port.news)  # the stub forgets "unchanged"
+        return grpc.dynamic_ssl_server_credentials(_configuration(given), news, requires_client)
 
     def run(self, stopping: Stopping, poll: timedelta, taken: Callable[[], None]) -> None:
         """Look at the files every `poll`, by content: modification times say nothing when a volume is swapped.
@@ -90,9 +92,23 @@ class ServerCredentials:
         self._roots = roots
         CERTIFICATE_EXPIRE_TIME.set(credentials.expire_time.timestamp())
 
-    def _news(self) -> grpc.ServerCertificateConfiguration | None:
+
+class _Port:
+    """What gRPC was given last for one port; each has to hear of a reload by itself.
+
+    gRPC asks for a configuration at every new connection. It gets one only after a reload: gRPC frees the one before
+    while a connection that is being opened beside may still use it, and a fresh one each time let a few dozen clients
+    that connect at once end the process (tests/faults/test_tls_flood.py). So sessions may be resumed, and a resumed one
+    brings back the certificate that began it: it is judged at every call. It must never block.
+    """
+
+    def __init__(self, given: Credentials, newest: Callable[[], Credentials]) -> None:
+        self._given = given
+        self._newest = newest
+
+    def news(self) -> grpc.ServerCertificateConfiguration | None:
         """The configuration, if there is another one than gRPC was given last. gRPC asks one connection at a time."""
-        newest = self._credentials
+        newest = self._newest()
         if newest is self._given:
             return None
         self._given = newest

@@ -46,6 +46,7 @@ from services.mesh.wire import approvals, chain, evidence, relay
 from services.mesh.wire.chain import Links, own_links
 from services.mesh.wire.credentials import ServerCredentials
 from services.mesh.wire.directory import registry_report
+from services.mesh.wire.door import Door, DoorServer
 from services.mesh.wire.health import HealthPort
 from services.mesh.wire.interceptors import Interceptors
 from services.mesh.wire.interceptors.caller import CallerGuard
@@ -91,7 +92,8 @@ class Composition:
     """What a room serves. Source and report are the registry's own in the registry, else taken over the wire.
 
     `flow` tells the directory how far messages and changes have flowed, `links` reads a chain's links in this room,
-    `retry` is called when a command made set-aside messages due, `approved` when a decision on an approval was committed.
+    `retry` is called when a command made set-aside messages due, `approved` when somebody has approved or denied, after
+    the commit. `door` is a second port, for those without a certificate.
     """
 
     served: Sequence[Served]
@@ -104,6 +106,7 @@ class Composition:
     links: Links = own_links
     retry: Callable[[], None] = lambda: None
     approved: Callable[[], None] = lambda: None
+    door: Door | None = None
 
 
 class House:
@@ -224,6 +227,7 @@ class Serving:
             settings.stop_grace,
         )
         self._server = MeshServer(served, methods, interceptors, limits)
+        self._door = DoorServer(composition.door, settings.stop_grace) if composition.door else None
         for listener in (house.streams.wake, *composition.on_policy_change):
             house.keeper.on_change(listener)
         source = composition.policy_source or registry_source(house.channel(_REGISTRY))
@@ -260,6 +264,7 @@ class Serving:
             reported={"policy": self._policy_note, "work": self._work_note},
         )
         self.port = 0
+        self.door_port = 0
 
     def open(self, stopping: Stopping) -> None:
         """Open the probes, wait for the store, then open the mTLS port. Raises SchemaOutdated."""
@@ -270,6 +275,8 @@ class Serving:
         for work in self._background:
             work.start()
         self.port = self._server.listen(self.house.settings.listen, self.house.credentials.for_server())
+        if self._door:
+            self.door_port = self._door.listen(self.house.credentials.for_door())
         self._server.set_serving(True)
         self._opened.set()
         log.info("serving", port=self.port, policy_revision=self.house.keeper.current.revision)
@@ -280,6 +287,8 @@ class Serving:
         self._server.set_serving(False)
         threading.Event().wait(self.house.settings.drain_delay.total_seconds())
         self.house.streams.close()
+        if self._door:
+            self._door.stop()
         self._server.stop()
         self._record(self._refusals.overdue(all_of_them=True))
         for work in self._background:

@@ -33,6 +33,13 @@ def upgrade() -> None:
     op.create_index("certificates_by_intent", "certificates", ["agency_id", "intent_time"])
     op.create_index("certificates_by_issuer", "certificates", ["issuer_key_id", "expire_time"])
     op.create_table(
+        "foreign_revocations",
+        sa.Column("issuer_key_id", sa.Text, primary_key=True),
+        sa.Column("serial_number", sa.Text, primary_key=True),
+        sa.Column("revoke_time", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revocation_reason", sa.Text, nullable=False),
+    )
+    op.create_table(
         "applications",
         sa.Column("application_id", sa.Uuid, primary_key=True),
         sa.Column("origin", sa.Text, nullable=False),

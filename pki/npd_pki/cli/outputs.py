@@ -1,0 +1,44 @@
+"""Files that a command makes: whole or not at all, and never in the place of one that is there."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from npd_pki.errors import StoreOccupied
+from npd_pki.files import PemFile, force_directory
+
+
+def require_absent(path: Path) -> None:
+    """Refuse a path that is taken. Raises StoreOccupied."""
+    if path.exists() or path.is_symlink():
+        raise StoreOccupied(f"{path} exists already and is never overwritten; name another, or move it away first")
+
+
+def write_new(directory: Path, files: Sequence[PemFile]) -> None:
+    """Write files into a directory, which is made if absent; each appears whole, none replaces another.
+
+    Raises StoreOccupied, OSError.
+    """
+    for file in files:
+        require_absent(directory / file.name)
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for file in files:
+        _write_new(directory, file)
+    force_directory(directory)
+
+
+def _write_new(directory: Path, file: PemFile) -> None:
+    descriptor, temporary = tempfile.mkstemp(prefix=f".{file.name}.", dir=directory)
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, file.mode)
+            stream.write(file.content)
+            stream.flush()
+            os.fsync(descriptor)
+        try:
+            os.link(temporary, directory / file.name)  # unlike a rename, a link replaces nothing
+        except FileExistsError as error:
+            raise StoreOccupied(f"{directory / file.name} appeared meanwhile; it was left as it is") from error
+    finally:
+        Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The issuer's services: each RPC converts, calls one operation, and converts."""
