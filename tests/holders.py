@@ -5,7 +5,7 @@ For fault tests and measurements alike. Every failed call is kept with its reaso
 
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -69,22 +69,21 @@ class Told:
 
 
 class Crowd:
-    """Systems of one agency, and the sample's tax system: each with a directory of credentials and open channels.
+    """Systems that `register` made, and the sample's tax system: each with its credentials and open channels.
 
-    As a context manager they call from its begin to its end: each system asks the registry who it is, tax also looks a
+    As a context manager they call from its begin to its end: each system asks the registry who it is, tax looks a
     citizen up. `mesh` must be up, with the sample registered in it.
     """
 
-    def __init__(self, mesh: LocalMesh, systems: int, agreement_id: str, *, callers: int = 8) -> None:
-        """Register the systems, and wait until they may call."""
+    def __init__(self, mesh: LocalMesh, places: Sequence[Path], agreement_id: str, *, callers: int = 8) -> None:
+        """Nobody calls yet."""
         self.mesh, self.told = mesh, Told()
         self._agreement_id = agreement_id
         self._callers = callers
         self._stopping, self._mutex = threading.Event(), threading.Lock()
         self._threads: list[threading.Thread] = []
-        self.directories = register(mesh, systems)
         tax = mesh.layout.system(TAX.agency, TAX.system).tls
-        self.directories.append(tax)
+        self.directories = [*places, tax]
         self._registries = {place: RotatingChannel(mesh.endpoints["registry"], place) for place in self.directories}
         self._issuers = {place: RotatingChannel(mesh.endpoints["issuer"], place) for place in self.directories}
         self._tax = Client({name: mesh.endpoints[name] for name in ("registry", "sharing")}, tax)
@@ -279,7 +278,10 @@ def name_of(place: Path) -> tuple[str, str]:
 
 
 def register(mesh: LocalMesh, systems: int) -> list[Path]:
-    """Register systems of one agency, with their first certificates; their directories, once they may call."""
+    """Register systems of a new agency, with their first certificates; their directories, once they may call.
+
+    Those come from the local mesh's own CA: before it is rolled over.
+    """
     agency_id = f"crowd-{next(_numbers)}"
     with RotatingChannel(mesh.endpoints["registry"], mesh.layout.operator(OPERATORS[0]).tls) as channel:
         agency = agency_pb2.Agency(agency_id=agency_id, name="Crowd")

@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.errors import NotAuthority, PemMalformed, TrustBundleMalformed
 
+_BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
+
 
 def certificates_pem(certificates: Iterable[x509.Certificate]) -> bytes:
     """Certificates as concatenated PEM, in their order."""
@@ -17,10 +19,16 @@ def certificates_pem(certificates: Iterable[x509.Certificate]) -> bytes:
 
 def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     """Read the certificates of a PEM file in their order, at least one. Raises PemMalformed, OSError."""
+    content = path.read_bytes()
     try:
-        return tuple(x509.load_pem_x509_certificates(path.read_bytes()))
+        certificates = tuple(x509.load_pem_x509_certificates(content))
     except ValueError as error:
         raise PemMalformed(f"{path} holds no PEM certificate") from error
+    # pyca (44 to 50) passes over a certificate that is cut off, and over blocks of another sort.
+    marks = [line.rstrip() for line in content.splitlines() if line.startswith(b"-")]
+    if marks != [_BEGIN, _END] * len(certificates):
+        raise PemMalformed(f"{path} holds something beside whole certificates: was it cut off?")
+    return certificates
 
 
 def load_trust_bundle(path: Path) -> tuple[x509.Certificate, ...]:

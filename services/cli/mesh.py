@@ -83,7 +83,7 @@ def demo(
         int, typer.Option(min=1024, max=60000, help="First port; a taken block moves on to the next free one.")
     ] = 7001,
 ) -> None:
-    """Tell what the mesh does, in fourteen steps that check themselves, on a real database and real certificates.
+    """Tell what the mesh does, in sixteen steps that check themselves, on a real database and real certificates.
 
     It runs beside a mesh that is up, and leaves nothing behind.
 

@@ -159,7 +159,7 @@ def compose(house: House) -> Composition:
                 Served(
                     door_pb2.DESCRIPTOR.services_by_name["DoorService"],
                     door_pb2_grpc.add_DoorServiceServicer_to_server,
-                    DoorServicer(DoorOperations(office, issuing, rules, applications), lists, clock, bundle),
+                    DoorServicer(DoorOperations(office, issuing, rules, applications, roots), lists, clock, bundle),
                 )
             ],
             methods=DOOR_METHODS,

@@ -5,7 +5,7 @@ What a certificate claims is shown as its claim; what the mesh knows of its hold
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from npd_pki.profile import DOCUMENT_SIGNING
 from npd_pki.trust_bundle import is_authority, is_issued_by
 from services.issuer.domain import Authority, CertificateMalformed, RevocationReason
-from services.issuer.findings import Explanation, Finding, Found, Phrase, explain
+from services.issuer.findings import Explanation, Fact, Finding, Found, Phrase, explain
 from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import CallerKind, IdentityMalformed, Leaf, SpiffeId, read_leaf
 from services.mesh.core.rights import OperatorUnknown, Policy, State
@@ -36,7 +36,7 @@ def diagnose(
     policy: Policy,
     now: datetime,
 ) -> list[Found]:
-    """What is wrong with the first certificate of a chain, the one to cure first in front; ACCEPTED alone if nothing is.
+    """What is wrong with the first certificate of a chain, to be cured in this order; ACCEPTED alone if nothing is.
 
     `authorities` are those that this room knows: one of them is found even if it was not presented.
 
@@ -116,16 +116,15 @@ def _unverified(
     broken = [one for one in candidates if one not in ours and any(_claims(one, root) for root in roots)]
     if any(is_issued_by(leaf, one) for one in broken):
         return [Found(Finding.SIGNATURE_INVALID, {"issuer": broken[0].issuer.rfc4514_string()})]
-    found = []
-    foreign = _foreign_environment(leaf, environment)
-    if foreign:
-        found.append(Found(Finding.ENVIRONMENT_FOREIGN, {"foreign": foreign, "environment": environment}))
-    is_complete = any(is_issued_by(leaf, one) for one in candidates)
-    looks_ours = not foreign and not is_complete and any(leaf.issuer.rdns[:-1] == one.subject.rdns[:-1] for one in ours)
-    if looks_ours:
-        found.append(Found(Finding.INTERMEDIATE_MISSING, issuer))
-    found.append(Found(Finding.ROOT_FOREIGN, {**issuer, "environment": environment}))
-    return found
+    claimed, is_complete = _claimed(leaf), any(is_issued_by(leaf, one) for one in candidates)
+    if claimed is not None and claimed.environment != environment:
+        facts: dict[str, Fact] = {"foreign": claimed.environment, "environment": environment}
+        foreign = [Found(Finding.ENVIRONMENT_FOREIGN, facts)]
+    elif claimed is not None and claimed.kind is CallerKind.ROOM and not is_complete:
+        return [Found(Finding.INTERMEDIATE_MISSING, issuer)]  # the CA of rooms is none of those that are known here
+    else:
+        foreign = []
+    return [*foreign, Found(Finding.ROOT_FOREIGN, {**issuer, "environment": environment})]
 
 
 def _for_good(seen: _Seen) -> list[Found]:
@@ -134,8 +133,9 @@ def _for_good(seen: _Seen) -> list[Found]:
     if identity is None:
         found.append(Found(Finding.IDENTITY_MALFORMED, {"named": _named(leaf.uris), "environment": seen.environment}))
     elif identity.environment != seen.environment:
-        facts = {"foreign": identity.environment, "environment": seen.environment}
-        found.append(Found(Finding.ENVIRONMENT_FOREIGN, facts))
+        found.append(
+            Found(Finding.ENVIRONMENT_FOREIGN, {"foreign": identity.environment, "environment": seen.environment})
+        )
     elif leaf.issuer_hosts != (identity.host,):
         hosts = ", ".join(leaf.issuer_hosts) or "-"
         found.append(Found(Finding.ISSUER_NOT_ENTITLED, {**seen.shown, "hosts": hosts}))
@@ -143,7 +143,11 @@ def _for_good(seen: _Seen) -> list[Found]:
         found.append(Found(Finding.USAGE, {"usage": Phrase(_use_of(seen.certificate), {})}))
     revoked = seen.policy.revoked.get((leaf.issuer_key_id, leaf.serial_number))
     if revoked is not None:
-        facts = {**seen.shown, "revoke_time": revoked.revoke_time, "reason": Phrase(_reason(revoked.reason), {})}
+        facts: dict[str, Fact] = {
+            **seen.shown,
+            "revoke_time": revoked.revoke_time,
+            "reason": Phrase(_reason(revoked.reason), {}),
+        }
         found.append(Found(Finding.REVOKED, facts))
     state = _given_up(seen)
     if state is not None:
@@ -159,7 +163,7 @@ def _renewable(seen: _Seen) -> list[Found]:
     if now >= leaf.expire_time:
         return [Found(Finding.EXPIRED, {"expire_time": leaf.expire_time, "ago": now - leaf.expire_time})]
     if now < leaf.valid_from_time:
-        facts = {"start_time": leaf.valid_from_time, "ahead": leaf.valid_from_time - now, "now": now}
+        facts: dict[str, Fact] = {"start_time": leaf.valid_from_time, "ahead": leaf.valid_from_time - now, "now": now}
         return [Found(Finding.NOT_YET_VALID, facts)]
     return []
 
@@ -251,11 +255,10 @@ def _claims(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return said is None or said == own
 
 
-def _foreign_environment(certificate: x509.Certificate, environment: str) -> str:
-    """The other environment that a certificate names; empty if it names none."""
+def _claimed(certificate: x509.Certificate) -> SpiffeId | None:
+    """The first identity that a certificate claims, whoever signed it."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        identity = SpiffeId.parse(names.get_values_for_type(x509.UniformResourceIdentifier)[0])
+        return SpiffeId.parse(names.get_values_for_type(x509.UniformResourceIdentifier)[0])
     except (x509.ExtensionNotFound, IdentityMalformed, IndexError):
-        return ""
-    return "" if identity.environment == environment else identity.environment
+        return None

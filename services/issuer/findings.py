@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 from functools import cache
 from importlib import resources
-from typing import TypeAlias, Union
+from typing import TypeAlias
 
 import yaml
 
@@ -45,7 +45,7 @@ class Phrase:
     facts: Mapping[str, "Fact"]
 
 
-Fact: TypeAlias = Union[str, int, datetime, timedelta, Phrase]
+Fact: TypeAlias = str | int | datetime | timedelta | Phrase
 
 
 @dataclass(frozen=True, slots=True)

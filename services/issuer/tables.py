@@ -39,7 +39,9 @@ CERTIFICATES = Table(
     Index("certificates_by_identity", "identity", "profile", "expire_time"),
     Index("certificates_by_key", "key_id"),
     Index("certificates_by_intent", "agency_id", "intent_time"),
-    Index("certificates_by_issuer", "issuer_key_id", "expire_time"),
+    Index("certificates_by_issuer", "issuer_key_id", "expire_time", "serial_number"),
+    Index("certificates_revoked", "expire_time", "issuer_key_id", postgresql_where=text("revoke_time IS NOT NULL")),
+    Index("certificates_intended", "intent_time", postgresql_where=text("der IS NULL")),
     info={"shard_key": ("issuer_key_id", "serial_number")},
 )
 

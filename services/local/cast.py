@@ -1,18 +1,20 @@
 """Who plays in the demonstration: the sample's systems and an operator, each calling as in real life."""
 
+import secrets
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from uuid import uuid4
 
 from npd.common.v1 import chain_pb2, chain_pb2_grpc, relay_pb2, relay_pb2_grpc
 from npd.common.v1.access_pb2 import AccessContext
+from npd.issuer.v1 import certificate_pb2, certificate_pb2_grpc, enrolment_pb2, enrolment_pb2_grpc
 from npd.registry.v1 import (
     agency_pb2,
     agency_pb2_grpc,
     directory_pb2,
     directory_pb2_grpc,
-    revocation_pb2,
-    revocation_pb2_grpc,
 )
+from npd.registry.v1.revocation_pb2 import REVOCATION_REASON_KEY_COMPROMISE
 from npd.sharing.v1.lookup_pb2 import GetCitizenResponse
 from npd_client.channel import RotatingChannel
 from npd_client.client import Client
@@ -31,6 +33,8 @@ from services.local.sample import (
     SampleSystem,
 )
 from services.local.sandbox import Stated
+
+_TOKEN_BYTES = 32
 
 
 class Party:
@@ -96,14 +100,28 @@ class Operator:
         stub = chain_pb2_grpc.ChainServiceStub(self._room(room))
         return stub.ListLinks(chain_pb2.ListLinksRequest(correlation_id=correlation_id)).links
 
+    def enrol(self, sample: SampleSystem) -> str:
+        """Enrol a system; returns the one-time token, which is known here alone."""
+        token = secrets.token_urlsafe(_TOKEN_BYTES)
+        enrolment_pb2_grpc.EnrolmentServiceStub(self._room("issuer")).CreateEnrolment(
+            enrolment_pb2.CreateEnrolmentRequest(
+                request_id=str(uuid4()),
+                agency_id=sample.agency,
+                system_id=sample.system,
+                profile=certificate_pb2.CERTIFICATE_PROFILE_CLIENT_TLS,
+                token_digest=sha256(token.encode()).digest(),
+            )
+        )
+        return token
+
     def revoke(self, certificate: IssuedCertificate) -> None:
         """Revoke a certificate whose key is known to somebody else."""
-        revocation_pb2_grpc.RevocationServiceStub(self._channel).RevokeCertificate(
-            revocation_pb2.RevokeCertificateRequest(
+        certificate_pb2_grpc.CertificateServiceStub(self._room("issuer")).RevokeCertificate(
+            certificate_pb2.RevokeCertificateRequest(
                 request_id=str(uuid4()),
                 issuer_key_id=certificate.issuer_key_id,
                 serial_number=f"{certificate.serial:x}",
-                reason=revocation_pb2.REVOCATION_REASON_KEY_COMPROMISE,
+                reason=REVOCATION_REASON_KEY_COMPROMISE,
             )
         )
 

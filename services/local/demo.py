@@ -1,4 +1,4 @@
-"""The demonstration: what the mesh does, told in fourteen steps on a real database and real certificates.
+"""The demonstration: what the mesh does, told in sixteen steps on a real database and real certificates.
 
 Everybody calls as in real life: over mutual TLS, with npd-client, from the files that lie in the mesh's directory.
 """
@@ -28,6 +28,7 @@ from npd_client.errors import Refusal
 from npd_client.merkle import EvidenceInvalid
 from services.local import citizens, views
 from services.local.cast import Cast
+from services.local.certification import Certification
 from services.local.credentials import read_certificate
 from services.local.life import Life
 from services.local.mesh import LocalMesh
@@ -45,7 +46,7 @@ _KNOWN_SECONDS = 60.0
 
 
 class Demo:
-    """Fourteen steps on one mesh, which is not up yet. What an earlier step learnt, later ones build on."""
+    """Sixteen steps on one mesh, which is not up yet. What an earlier step learnt, later ones build on."""
 
     def __init__(self, mesh: LocalMesh, story: Story) -> None:
         self._mesh, self._story = mesh, story
@@ -78,7 +79,9 @@ class Demo:
                 self._correct,
             ),
             ("Tax's system is suspended: its stream is cut, its next call refused; resumed, it works", self._suspend),
-            ("Tax's certificate is revoked: the same; with a new one, it works", self._revoke),
+            ("A further installation of tax enrols at the issuer's door, with a one-time token", self._enrol),
+            ("Tax's certificate is renewed while it calls: nobody notices", self._renew),
+            ("Tax's certificate is revoked: cut and refused; enrolled anew, it works", self._revoke),
             ("The citizen sees through the portal who read what, when and why", self._usage),
             ("One disclosure is proved offline; the table of connected databases", self._prove),
         )
@@ -227,6 +230,12 @@ class Demo:
         until("tax to be served again", self._is_served, seconds=_CUT_SECONDS)
         self._story.say(f"resumed: served again after {(time.monotonic() - began) * 1000:.0f} ms")
 
+    def _enrol(self) -> None:
+        self._certification.enrolment()
+
+    def _renew(self) -> None:
+        self._certification.renewal()
+
     def _revoke(self) -> None:
         tax = self._cast.tax
         with self._watching() as watch:
@@ -234,11 +243,10 @@ class Demo:
         refusal = expect_refusal("CERTIFICATE_REVOKED", self._look_up_again)
         self._story.say(f"its next call: refused, {refusal.sentence()}")
         began = time.monotonic()
-        issued = self._mesh.authority.reissue_system(TAX.agency, TAX.system)
-        tax.client.channel("sharing").reload()
+        taken = self._certification.new_start()
         expect("the outcome with the new certificate", self._look_up_again(), OUTCOME_DISCLOSED)
         self._story.say(
-            f"new certificate {issued.serial:x} in the same directory: the same client is served after "
+            f"new certificate {taken.serial_number} in the same directory: the same client is served after "
             f"{(time.monotonic() - began) * 1000:.0f} ms, without a restart"
         )
 
@@ -281,6 +289,10 @@ class Demo:
         if self._living is None:
             raise Unexpected("no office is registered, so nothing can be registered there")
         return self._living
+
+    @property
+    def _certification(self) -> Certification:
+        return Certification(self._mesh, self._story, self._cast)
 
     @property
     def _watch(self) -> Watch:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -24,9 +24,7 @@ from services.local.mesh import LocalMesh
 from tests.bench.load import Measured
 from tests.bench.lookup import cpu_seconds, pin
 from tests.bench.renewers import Renewing
-from tests.holders import register
 
-_HOLDERS = 40
 _CALLERS = 8
 _SIGNED = b"\0" * 700
 """About as long as what is signed of a leaf."""
@@ -34,9 +32,9 @@ _YARDSTICK = 2000
 TARGET = 50
 
 
-def measure(mesh: LocalMesh, count: int, counted: Callable[[int], object]) -> Table:
+def measure(mesh: LocalMesh, holders: Sequence[Path], count: int, counted: Callable[[int], object]) -> Table:
     """Issue so many certificates to many holders at once."""
-    places = [str(place) for place in register(mesh, _HOLDERS)]
+    places = [str(place) for place in holders]
     issuer = next(one.pid for one in mesh.statuses() if one.name == "issuer") or 0
     pin(issuer, min(os.sched_getaffinity(0)))
     renewing = Renewing(mesh.endpoints["issuer"], places, count, _CALLERS)

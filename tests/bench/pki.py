@@ -6,7 +6,7 @@ one core alone; everything else runs where it likes.
 
 import argparse
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,9 +20,10 @@ from services.local.mesh import LocalMesh, MeshSettings
 from services.local.sample import OPERATORS, TAX
 from services.local.sandbox import Sandbox
 from tests.bench import door, inventory, issuing, revocation, rollover
-from tests.holders import UNLIMITED
+from tests.holders import UNLIMITED, register
 
 _CITIZENS = 200
+_SYSTEMS = 49  # and tax
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,23 +32,27 @@ class Bench:
 
     mesh: LocalMesh
     agreement_id: str
+    systems: Sequence[Path]
     options: argparse.Namespace
     counting: Callable[[str, int], Callable[[int], object]]
 
 
 def parts(bench: Bench) -> dict[str, Callable[[], Table]]:
     """What can be measured, by name, in the order in which it is."""
-    mesh, options, counting = bench.mesh, bench.options, bench.counting
+    mesh, agreement_id, systems = bench.mesh, bench.agreement_id, bench.systems
+    options, counting = bench.options, bench.counting
     return {
-        "issuing": lambda: issuing.measure(mesh, options.certificates, counting("certificates", options.certificates)),
+        "issuing": lambda: issuing.measure(
+            mesh, systems, options.certificates, counting("certificates", options.certificates)
+        ),
         "renewals": lambda: rollover.renewals(
-            mesh, bench.agreement_id, options.renewals, counting("renewals", options.renewals)
+            mesh, systems, agreement_id, options.renewals, counting("renewals", options.renewals)
         ),
         "revocation": lambda: revocation.measure(
-            mesh, bench.agreement_id, options.trials, counting("revocations", options.trials)
+            mesh, agreement_id, options.trials, counting("revocations", options.trials)
         ),
         "door": lambda: door.measure(mesh, options.seconds),
-        "rollover": lambda: rollover.measure(mesh, bench.agreement_id, counting("steps of a rollover", rollover.STEPS)),
+        "rollover": lambda: rollover.measure(mesh, systems, agreement_id, counting("steps", rollover.STEPS)),
         "inventory": lambda: inventory.measure(mesh, options.inventory, counting("certificates", options.inventory)),
     }
 
@@ -73,12 +78,13 @@ def main() -> None:
             sandbox = Sandbox(mesh)
             agreement_id = sandbox.register(lambda _: None)[TAX.title]
             sandbox.contribute(_CITIZENS, lambda _: None)
+            systems = register(mesh, _SYSTEMS)
 
             def counting(what: str, total: int) -> Callable[[int], object]:
                 task = shown.add_task(what, total=total)
                 return lambda done: shown.update(task, completed=done)
 
-            for name, measure in parts(Bench(mesh, agreement_id, options, counting)).items():
+            for name, measure in parts(Bench(mesh, agreement_id, systems, options, counting)).items():
                 if name in (options.parts or names):
                     console.print(measure())
 

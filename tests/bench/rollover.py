@@ -4,7 +4,7 @@ The steps are those of tests/faults/test_pki_rollover.py, at full size.
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -16,13 +16,13 @@ from tests.holders import Backup, Crowd, PkiAdmin, Told, further_certificate, na
 
 STEPS = 5
 _CALLERS = 32
-_SYSTEMS = 49  # and tax
-_ROLLED = 24
 
 
-def renewals(mesh: LocalMesh, agreement_id: str, count: int, counted: Callable[[int], object]) -> Table:
+def renewals(
+    mesh: LocalMesh, places: Sequence[Path], agreement_id: str, count: int, counted: Callable[[int], object]
+) -> Table:
     """So many renewals under load."""
-    with Crowd(mesh, _SYSTEMS, agreement_id, callers=_CALLERS) as crowd:
+    with Crowd(mesh, places, agreement_id, callers=_CALLERS) as crowd:
         crowd.wait_more()
         crowd.renew_all(times=-(-count // len(crowd.directories)), renewed=counted)
         crowd.wait_more()
@@ -30,11 +30,11 @@ def renewals(mesh: LocalMesh, agreement_id: str, count: int, counted: Callable[[
     return _table(f"{told.renewed:,} renewals, {_CALLERS} callers", [("in all", told)])
 
 
-def measure(mesh: LocalMesh, agreement_id: str, counted: Callable[[int], object]) -> Table:
+def measure(mesh: LocalMesh, places: Sequence[Path], agreement_id: str, counted: Callable[[int], object]) -> Table:
     """A full rollover of the agency CA, then a restart of the issuer from a backup that is older than a revocation."""
     rows: list[tuple[str, Told]] = []
     with PkiAdmin(mesh) as admin, tempfile.TemporaryDirectory() as scratch:
-        with Crowd(mesh, _ROLLED, agreement_id, callers=_CALLERS) as crowd:
+        with Crowd(mesh, places, agreement_id, callers=_CALLERS) as crowd:
             crowd.wait_more()
             successor = admin.new_authority(Kind.AGENCY)
             admin.prepare(successor)
@@ -48,7 +48,7 @@ def measure(mesh: LocalMesh, agreement_id: str, counted: Callable[[int], object]
             counted(3)
             crowd.wait_more()
             rows.append(("prepared, activated, all leaves renewed, the old CA retired", crowd.told))
-        with Crowd(mesh, 0, agreement_id, callers=_CALLERS) as crowd:
+        with Crowd(mesh, places, agreement_id, callers=_CALLERS) as crowd:
             lost = name_of(further_certificate(mesh, Path(scratch) / "lost"))
             backup = Backup(mesh, Path(scratch) / "issuer.dump")
             admin.revoke(lost, REVOCATION_REASON_SUPERSEDED)
@@ -58,7 +58,7 @@ def measure(mesh: LocalMesh, agreement_id: str, counted: Callable[[int], object]
             crowd.renew_all()
             crowd.wait_more()
             state = admin.state_of(lost)
-            rows.append((f"restored from a backup; revoked after it, and now: {state}", crowd.told))
+            rows.append((f"restored from a backup; what was revoked after it is {state}", crowd.told))
             counted(STEPS)
     return _table(f"beside {_CALLERS} callers", rows)
 

@@ -1,4 +1,4 @@
-"""`npd demo`: fourteen steps that check themselves, nothing left behind, and a step that fails fails the command."""
+"""`npd demo`: sixteen steps that check themselves, nothing left behind, and a step that fails fails the command."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ def test_the_demonstration_is_as_told_and_leaves_nothing_behind(tmp_path: Path) 
         command, capture_output=True, text=True, timeout=110, check=False, cwd=tmp_path, env={"TMPDIR": str(tmp_path)}
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    assert told.stdout.splitlines()[-1] == "demo: 14 steps, 14 ok"
+    assert told.stdout.splitlines()[-1] == "demo: 16 steps, 16 ok"
     assert "FAILED" not in told.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -36,7 +36,7 @@ def test_a_step_that_is_not_as_told_fails_the_command(tmp_path: Path) -> None:
     )
     assert told.returncode == 1
     lines = told.stdout.splitlines()
-    assert lines[-1] == "demo: 14 steps, 11 ok"
+    assert lines[-1] == "demo: 16 steps, 13 ok"
     assert any("FAILED: expected an answer, was refused: FIELD_NOT_GRANTED" in line for line in lines)
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from npd_pki.authority import create_root
 from npd_pki.ca_store import Hierarchy
 from npd_pki.credentials import Credentials, load_credentials, write_credentials
 from npd_pki.errors import CredentialsMismatched, PemMalformed, PrivateKeyExposed, TrustBundleMalformed
 from npd_pki.identity import agency_uri, mesh_uri
 from npd_pki.issuance import IssuedCertificate
-from npd_pki.keys import generate_p256_key
+from npd_pki.keys import generate_p256_key, private_key_pem
 from npd_pki.profile import CLIENT_TLS, ROOM_TLS
 from npd_pki.trust_bundle import certificates_pem, load_trust_bundle
 
@@ -133,3 +134,21 @@ def test_empty_trust_bundle_is_refused(hierarchy: Hierarchy, tmp_path: Path) -> 
 def test_pem_of_a_leaf_is_followed_by_its_chain(hierarchy: Hierarchy) -> None:
     issued = room_credentials(hierarchy).issued
     assert x509.load_pem_x509_certificates(issued.pem()) == [issued.certificate, hierarchy.mesh.certificate]
+
+
+@pytest.mark.parametrize("missing", [3, 30, 200, 500])
+def test_bundle_that_was_cut_off_does_not_pass_for_a_shorter_one(missing: int, tmp_path: Path) -> None:
+    roots = [create_root(ENV).certificate, create_root(ENV).certificate]
+    (tmp_path / "ca.crt").write_bytes(certificates_pem(roots).rstrip()[:-missing])
+    with pytest.raises(PemMalformed, match="cut off"):
+        load_trust_bundle(tmp_path / "ca.crt")
+
+
+def test_key_beside_the_roots_is_refused_and_a_comment_is_not(tmp_path: Path) -> None:
+    root = create_root(ENV)
+    pem = certificates_pem([root.certificate])
+    (tmp_path / "ca.crt").write_bytes(pem + private_key_pem(root.key))
+    with pytest.raises(PemMalformed, match="beside whole certificates"):
+        load_trust_bundle(tmp_path / "ca.crt")
+    (tmp_path / "ca.crt").write_bytes(b"the root of 2026\r\n" + pem.replace(b"\n", b"\r\n"))
+    assert load_trust_bundle(tmp_path / "ca.crt") == (root.certificate,)

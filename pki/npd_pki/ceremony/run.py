@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from npd_pki.ceremony.document import CURVES, Document
-from npd_pki.ceremony.errors import NotConfirmed, OutputAmbiguous, OutputExists
+from npd_pki.ceremony.errors import InputUnreadable, NotConfirmed, OutputAmbiguous, OutputExists
 from npd_pki.ceremony.inputs import Inputs
 from npd_pki.ceremony.keys import Passphrases, RealKeys, StandIns, where_key_is
 from npd_pki.ceremony.products import Product, require_usable
@@ -46,9 +46,11 @@ class Rehearsal:
 def rehearse(document: Document, now: datetime) -> Rehearsal:
     """Build and lint everything with stand-ins for all keys: opens no key, asks for no passphrase, writes nothing.
 
-    Raises OutputExists, OutputAmbiguous, and what `sign_all` raises.
+    Raises OutputExists, OutputAmbiguous, InputUnreadable, and what `sign_all` raises.
     """
     _require_absent(document.output)
+    if not document.output.parent.is_dir():
+        raise InputUnreadable(f"there is no directory {document.output.parent} to write into: make it first")
     inputs, stand_ins = Inputs(document.file.parent, document.environment), StandIns()
     products = sign_all(document, inputs, stand_ins, now)
     _require_apart(products)
@@ -116,9 +118,7 @@ def _staged(output: Path) -> Iterator[Path]:
 
     A process that is killed leaves it behind, hidden, and no output.
     """
-    parent = output.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    staged = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=parent))
+    staged = Path(tempfile.mkdtemp(prefix=f".{output.name}.", dir=output.absolute().parent))
     try:
         yield staged
     finally:

@@ -5,6 +5,7 @@ or OSError: one sentence on stderr and exit code 1, never a trace, a key or a pa
 """
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -37,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; argparse leaves with 2 by itself where the command line is wrong."""
     parsed = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # officers' names, where the terminal does not speak UTF-8
     try:
         parsed.command(parsed)
     except PkiError as error:

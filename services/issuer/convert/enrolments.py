@@ -1,6 +1,7 @@
 """Enrolments, and what the door answers, onto the wire."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -14,6 +15,7 @@ from services.issuer.convert.certificates import (
     window_to_wire,
 )
 from services.issuer.domain import Enrolment, Issued
+from services.issuer.findings import Explanation
 from services.mesh.wire import paging
 from services.mesh.wire.access import uuid_from_wire
 from services.mesh.wire.person import instant_from_wire
@@ -75,6 +77,15 @@ def renewed_late_to_wire(issued: Issued, now: datetime, bundle: bytes) -> door_p
     return door_pb2.RenewExpiredResponse(
         certificate=issued_to_wire(issued, now), window=window_to_wire(issued.window), trust_bundle=bundle
     )
+
+
+def diagnosed_to_wire(explanations: list[Explanation], now: datetime) -> door_pb2.DiagnoseResponse:
+    """What is wrong with a certificate."""
+    wire = door_pb2.DiagnoseResponse(server_time=instant(now))
+    for one in explanations:
+        finding: Any = one.finding.value  # a test holds the numbers equal
+        wire.explanations.add(finding=finding, english=one.english, vietnamese=one.vietnamese)
+    return wire
 
 
 def status_to_wire(issued: Issued | None, now: datetime, bundle: bytes) -> door_pb2.GetApplicationStatusResponse:

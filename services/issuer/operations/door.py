@@ -3,6 +3,7 @@
 A token is looked up by its digest and goes nowhere else: not into a log, an answer, an error or the store.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from uuid import UUID
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from npd_pki.errors import KeyUnacceptable
 from npd_pki.keys import require_leaf_public_key, signature_hash
 from npd_pki.trust_bundle import is_issued_by
+from services.issuer.diagnosis import Explanation, diagnose, explain
 from services.issuer.domain import (
     Application,
     Authority,
@@ -51,13 +53,21 @@ _LARGEST_CHAIN, _LONGEST_CHAIN, _LARGEST_SIGNATURE = 32 << 10, 4, 2 << 10
 
 
 class DoorOperations:
-    """Nobody is known here: what a request proves is all there is."""
+    """Nobody is known here: what a request proves is all there is. `roots` are those of the bundle in use."""
 
-    def __init__(self, office: Office, issuing: Issuing, rules: KeyRules, applications: ApplicationOperations) -> None:
+    def __init__(
+        self,
+        office: Office,
+        issuing: Issuing,
+        rules: KeyRules,
+        applications: ApplicationOperations,
+        roots: Callable[[], Sequence[x509.Certificate]],
+    ) -> None:
         self._office = office
         self._issuing = issuing
         self._rules = rules
         self._applications = applications
+        self._roots = roots
 
     def enrol(self, token: str, csr: bytes, key: AnswerKey) -> Issued:
         """Bring a token and a signing request.
@@ -118,6 +128,20 @@ class DoorOperations:
         with self._office.database.transaction() as tx:  # (6)
             self._use_renewal(tx, certificate, application, request)
         return self._issuing.issue(application_id, key.method, certificate.identity)
+
+    def diagnose(self, chain: bytes) -> list[Explanation]:
+        """What is wrong with a certificate, and what to do. Raises CertificateMalformed."""
+        with self._office.database.transaction() as tx:
+            authorities = tx.authorities.all()
+        found = diagnose(
+            chain,
+            roots=self._roots(),
+            authorities=authorities,
+            environment=self._office.environment,
+            policy=self._office.policy(),
+            now=self._office.clock.now(),
+        )
+        return list(map(explain, found))
 
     def _admitted(self, tx: Ledger, digest: bytes, application_id: UUID, *, lock: bool = False) -> Enrolment:
         """The enrolment of a token that this application may use, or has used."""

@@ -8,10 +8,8 @@ from services.issuer.domain import Certificate, CertificateName, CertificateUnkn
 from services.issuer.operations.office import Office
 from services.issuer.repository.certificates import Place
 from services.mesh.core.caller import Caller, CallerKind
-from services.mesh.core.errors import InvalidField, MethodNotAllowed
+from services.mesh.core.errors import MethodNotAllowed
 
-SOON = timedelta(days=30)
-LATEST = timedelta(days=3660)
 REPORTED = 5000
 """Certificates that one report names at most, so that it stays below the size of an answer: the first to end."""
 
@@ -45,12 +43,7 @@ class InventoryOperations:
             return tx.certificates.page(wanted, self._office.clock.now(), after, limit)
 
     def report_expiring(self, within: timedelta) -> list[ExpiringAtAgency]:
-        """What expires soon and has no later one of its identity and profile, by agency, each with its contact.
-
-        Raises InvalidField.
-        """
-        if not timedelta() < within <= LATEST:
-            raise InvalidField("within", f"must be more than nothing, and at most {LATEST.days} days")
+        """What expires soon and has no later one of its identity and profile, by agency, each with its contact."""
         now, policy = self._office.clock.now(), self._office.policy()
         with self._office.database.transaction() as tx:
             found = tx.certificates.expiring(now, now + within, REPORTED)

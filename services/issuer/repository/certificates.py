@@ -193,7 +193,7 @@ class BlockedKeys:
 
     def block(self, key_ids: Iterable[str], blocker: str, now: datetime) -> None:
         """Block keys for ever; one that is blocked stays as it is."""
-        ids = func.unnest(literal(sorted(set(key_ids)), ARRAY(Text))).table_valued("key_id")
+        ids = func.unnest(literal(sorted(set(key_ids)), ARRAY(Text))).table_valued("key_id").render_derived("blocked")
         rows = select(ids.c.key_id, literal(now, DateTime(timezone=True)), literal(blocker))
         row = insert(BLOCKED_KEYS).from_select(["key_id", "block_time", "blocker"], rows)
         self._connection.execute(row.on_conflict_do_nothing())

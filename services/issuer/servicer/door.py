@@ -35,6 +35,10 @@ class DoorServicer(door_pb2_grpc.DoorServiceServicer):
         issued = self._operations.renew_expired(request.certificate_chain, request.csr, request.signature, key)
         return enrolments.renewed_late_to_wire(issued, self._clock.now(), self._bundle())
 
+    def Diagnose(self, request: door_pb2.DiagnoseRequest, context: grpc.ServicerContext) -> door_pb2.DiagnoseResponse:
+        explanations = self._operations.diagnose(request.certificate_chain)
+        return enrolments.diagnosed_to_wire(explanations, self._clock.now())
+
     def GetApplicationStatus(
         self, request: door_pb2.GetApplicationStatusRequest, context: grpc.ServicerContext
     ) -> door_pb2.GetApplicationStatusResponse:

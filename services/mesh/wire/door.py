@@ -118,7 +118,6 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.keepalive_time_ms", 60_000),
         ("grpc.keepalive_timeout_ms", 20_000),
         ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
-        ("grpc.max_concurrent_streams", 8),
         ("grpc.max_metadata_size", 8 << 10),
         ("grpc.max_receive_message_length", _MAX_REQUEST),
         ("grpc.so_reuseport", 0),

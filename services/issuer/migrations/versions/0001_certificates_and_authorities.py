@@ -31,7 +31,16 @@ def upgrade() -> None:
     op.create_index("certificates_by_identity", "certificates", ["identity", "profile", "expire_time"])
     op.create_index("certificates_by_key", "certificates", ["key_id"])
     op.create_index("certificates_by_intent", "certificates", ["agency_id", "intent_time"])
-    op.create_index("certificates_by_issuer", "certificates", ["issuer_key_id", "expire_time"])
+    op.create_index("certificates_by_issuer", "certificates", ["issuer_key_id", "expire_time", "serial_number"])
+    op.create_index(
+        "certificates_revoked",
+        "certificates",
+        ["expire_time", "issuer_key_id"],
+        postgresql_where=sa.text("revoke_time IS NOT NULL"),
+    )
+    op.create_index(
+        "certificates_intended", "certificates", ["intent_time"], postgresql_where=sa.text("der IS NULL")
+    )
     op.create_table(
         "foreign_revocations",
         sa.Column("issuer_key_id", sa.Text, primary_key=True),
