@@ -7,7 +7,7 @@ CODEGEN := .venv-codegen
 READY := $(VENV)/.ready
 LOCKING := uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 
-.PHONY: help demo up test lint protos fresh bench bench-ring lock clean
+.PHONY: help demo up test lint protos fresh bench bench-ring bench-pki lock clean
 
 help:  ## what can be made
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20
@@ -41,6 +41,9 @@ bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
 bench-ring: $(READY)  ## from an event at a source to a lookup and a follower; 200 open Watches; reservations
 	@$(BIN)/python -m tests.bench.ring
 	@$(BIN)/python -m tests.bench.reservation
+
+bench-pki: $(READY)  ## issuing, renewal under load, revocation to last accepted call, rollover, inventory, the door
+	@$(BIN)/python -m tests.bench.pki
 
 $(CODEGEN)/.ready: protos/codegen.lock
 	@test -x $(CODEGEN)/bin/python || $(PYTHON) -m venv $(CODEGEN)

@@ -9,12 +9,15 @@ import pytest
 REQUIRED = "MESH_TESTS_REQUIRE_PROGRAMS"
 
 
+_PACKAGES = {"softhsm2-util": "softhsm2"}  # where the package is not named like its program
+
+
 def program(name: str) -> str:
     """The path of a program. Without it the test skips, or fails where the variable REQUIRED is 1 (.ci/run)."""
     found = shutil.which(name)
     if found is not None:
         return found
-    missing = f"the program {name} is not installed; on Debian: apt-get install {name}"
+    missing = f"the program {name} is not installed; on Debian: apt-get install {_PACKAGES.get(name, name)}"
     if os.environ.get(REQUIRED) == "1":
         pytest.fail(missing)
     pytest.skip(missing)

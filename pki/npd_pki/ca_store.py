@@ -35,9 +35,7 @@ from npd_pki.token_settings import load_token_settings
 from npd_pki.trust_bundle import certificates_pem, is_issued_by, load_certificates, require_root
 
 _ROOT = "root"
-_CERTIFICATE = "ca.crt"
-_KEY = "ca.key"
-_SETTINGS = "pkcs11.toml"
+CERTIFICATE_FILE, KEY_FILE, SETTINGS_FILE = "ca.crt", "ca.key", "pkcs11.toml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +116,7 @@ def load_issuing_ca(directory: Path, kind: Kind, passphrase: bytes | None = None
 
 def load_root_certificate(directory: Path) -> x509.Certificate:
     """Read the root to trust, without its key. Raises StoreIncomplete, PemMalformed, NotAuthority, OSError."""
-    return require_root(_read_certificate(directory / _ROOT / _CERTIFICATE))
+    return require_root(_read_certificate(directory / _ROOT / CERTIFICATE_FILE))
 
 
 def load_authority(directory: Path, passphrase: bytes | None = None) -> IssuingCA:
@@ -148,22 +146,22 @@ def _write_authority(directory: Path, authority: CertificateAuthority, passphras
     replace_files(
         directory,
         [
-            PemFile(_KEY, private_key_pem(authority.key, passphrase), PRIVATE),
-            PemFile(_CERTIFICATE, certificates_pem([authority.certificate]), PUBLIC),
+            PemFile(KEY_FILE, private_key_pem(authority.key, passphrase), PRIVATE),
+            PemFile(CERTIFICATE_FILE, certificates_pem([authority.certificate]), PUBLIC),
         ],
     )
 
 
 def _read_authority(directory: Path, passphrase: bytes | None) -> tuple[x509.Certificate, SigningKey]:
-    certificate = _read_certificate(directory / _CERTIFICATE)
-    if (directory / _SETTINGS).exists():
-        if (directory / _KEY).exists():
-            raise StoreAmbiguous(f"{directory} holds {_KEY} and {_SETTINGS}: remove the wrong one")
-        return certificate, _open_token(directory / _SETTINGS, passphrase)
+    certificate = _read_certificate(directory / CERTIFICATE_FILE)
+    if (directory / SETTINGS_FILE).exists():
+        if (directory / KEY_FILE).exists():
+            raise StoreAmbiguous(f"{directory} holds {KEY_FILE} and {SETTINGS_FILE}: remove the wrong one")
+        return certificate, _open_token(directory / SETTINGS_FILE, passphrase)
     try:
-        return certificate, load_ec_private_key(directory / _KEY, passphrase)
+        return certificate, load_ec_private_key(directory / KEY_FILE, passphrase)
     except FileNotFoundError as error:
-        raise StoreIncomplete(f"{directory / _KEY} is missing") from error
+        raise StoreIncomplete(f"{directory / KEY_FILE} is missing") from error
 
 
 def _open_token(path: Path, passphrase: bytes | None) -> SigningKey:

@@ -4,6 +4,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+
+UNREADABLE = (
+    ValueError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What pyca raises, partly only when a field is asked for, about bytes that are no certificate or request."""
+
 
 class PkiError(Exception):
     """What all refusals of this library have in common."""

@@ -7,7 +7,7 @@ the request asks for are compared with them and never used, its subject and othe
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
-from npd_pki.errors import KeyUnacceptable, NamesForeign, PemMalformed, ProofOfPossessionFailed
+from npd_pki.errors import UNREADABLE, KeyUnacceptable, NamesForeign, PemMalformed, ProofOfPossessionFailed
 from npd_pki.identity import Identity
 from npd_pki.keys import LeafKey, LeafPublicKey, require_leaf_public_key, signature_hash
 
@@ -21,7 +21,7 @@ def load_request(pem: bytes) -> x509.CertificateSigningRequest:
     """Read a request from PEM; its signature is not checked yet (`proven_public_key` does). Raises PemMalformed."""
     try:
         return x509.load_pem_x509_csr(pem)
-    except ValueError as error:
+    except UNREADABLE as error:
         raise PemMalformed("not a PEM certificate signing request") from error
 
 
@@ -55,7 +55,7 @@ def require_names(request: x509.CertificateSigningRequest, identity: Identity) -
         extension = request.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         return
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except UNREADABLE as error:
         raise NamesForeign("the names that the request asks for cannot be read") from error
     entitled = x509.UniformResourceIdentifier(str(identity))
     foreign = [name for name in extension.value if name != entitled]

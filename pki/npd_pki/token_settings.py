@@ -41,7 +41,7 @@ def load_token_settings(path: Path) -> TokenSettings:
     """Read the file. Raises TokenSettingsMalformed for an entry that is missing or unknown, or no TOML; OSError."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets a number too long and a nesting too deep through
         raise TokenSettingsMalformed(f"{path} is not TOML: {error}") from error
     unknown = sorted(set(entries) - {*_REQUIRED, *_OPTIONAL})
     if unknown:

@@ -7,7 +7,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from npd_pki.errors import NotAuthority, PemMalformed, TrustBundleMalformed
+from npd_pki.errors import UNREADABLE, NotAuthority, PemMalformed, TrustBundleMalformed
 
 _BEGIN, _END = b"-----BEGIN CERTIFICATE-----", b"-----END CERTIFICATE-----"
 
@@ -19,15 +19,25 @@ def certificates_pem(certificates: Iterable[x509.Certificate]) -> bytes:
 
 def load_certificates(path: Path) -> tuple[x509.Certificate, ...]:
     """Read the certificates of a PEM file in their order, at least one. Raises PemMalformed, OSError."""
-    content = path.read_bytes()
+    return read_certificates(path.read_bytes(), str(path))
+
+
+def read_certificates(content: bytes, name: str) -> tuple[x509.Certificate, ...]:
+    """Read the certificates of PEM in their order, at least one; `name` is what a refusal calls the content.
+
+    Their keys and extensions are read too, so that nobody meets one later that cannot be. Raises PemMalformed.
+    """
     try:
         certificates = tuple(x509.load_pem_x509_certificates(content))
-    except ValueError as error:
-        raise PemMalformed(f"{path} holds no PEM certificate") from error
+        for certificate in certificates:
+            certificate.public_key()
+            tuple(certificate.extensions)
+    except UNREADABLE as error:
+        raise PemMalformed(f"{name} holds no PEM certificate, or one that cannot be read") from error
     # pyca (44 to 50) passes over a certificate that is cut off, and over blocks of another sort.
     marks = [line.rstrip() for line in content.splitlines() if line.startswith(b"-")]
     if marks != [_BEGIN, _END] * len(certificates):
-        raise PemMalformed(f"{path} holds something beside whole certificates: was it cut off?")
+        raise PemMalformed(f"{name} holds something beside whole certificates: was it cut off?")
     return certificates
 
 

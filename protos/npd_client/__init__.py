@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     from npd_client.channel import RotatingChannel, Timing
     from npd_client.client import Client, date_of, read_endpoints
     from npd_client.credentials import Credentials, CredentialsError
+    from npd_client.doctor import diagnose
+    from npd_client.enrolment import enrol, renew_expired
     from npd_client.errors import Refusal, Unreachable, refusal_of
     from npd_client.merkle import EvidenceInvalid
     from npd_client.note import VerifierKey
     from npd_client.receipts import prove, read_verifier_key, verify
+    from npd_client.renewal import RenewalTiming, Renewer
 
 __all__ = [
     "AccessContext",
@@ -25,15 +28,20 @@ __all__ = [
     "Cursor",
     "EvidenceInvalid",
     "Refusal",
+    "RenewalTiming",
+    "Renewer",
     "RotatingChannel",
     "Timing",
     "Unreachable",
     "VerifierKey",
     "date_of",
+    "diagnose",
+    "enrol",
     "prove",
     "read_endpoints",
     "read_verifier_key",
     "refusal_of",
+    "renew_expired",
     "verify",
 ]
 
@@ -43,9 +51,12 @@ _HOMES = {
     "npd_client.channel": ("RotatingChannel", "Timing"),
     "npd_client.client": ("Client", "date_of", "read_endpoints"),
     "npd_client.credentials": ("Credentials", "CredentialsError"),
+    "npd_client.doctor": ("diagnose",),
+    "npd_client.enrolment": ("enrol", "renew_expired"),
     "npd_client.errors": ("Refusal", "Unreachable", "refusal_of"),
     "npd_client.merkle": ("EvidenceInvalid",),
     "npd_client.note": ("VerifierKey",),
+    "npd_client.renewal": ("Renewer", "RenewalTiming"),
     "npd_client.receipts": ("prove", "read_verifier_key", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

@@ -45,6 +45,8 @@ Stub = TypeVar("Stub")
 
 ISSUER = "issuer"
 """The room that renews certificates."""
+RENEWAL_END = 1.0
+"""Seconds that closing waits for a renewal to put its files in place; one that is cut off is done again."""
 INTEGRATION_TIME = 3.0
 """Seconds to wait for a fresh entry to have its place in the log; the mesh needs up to one."""
 
@@ -345,6 +347,8 @@ class Client:
             channels = list(self._channels.values())
         for channel in channels:
             channel.close()
+        if self._renewer is not None:
+            self._renewer.join(RENEWAL_END)
 
     def __enter__(self) -> Self:
         return self

@@ -48,7 +48,11 @@ def diagnose(target: str, directory: DirectoryPath, *, door: str = "", now: date
     files, checks = _read(directory)
     checks += _own(files, now or datetime.now(UTC)) if files else [after(name, "files") for name in _OWN]
     roots = _roots_of(files)
-    clock, view = _from_door(door, files, roots) if door_place else _without_door()
+    if files is None or any(check.name == "pem" and check.result is Result.FAILED for check in checks):
+        cause = "pem" if files else "files"
+        clock, view = after("clock", cause), after("server_view", cause)
+    else:
+        clock, view = _from_door(door, files) if door_place else _without_door()
     checks += [clock, *_address(place, roots)]
     checks.append(_call(target, directory, checks))
     return Diagnosis((*checks, view))
@@ -91,8 +95,7 @@ def _own(files: CredentialFiles, now: datetime) -> list[Check]:
         _validity(path, leaf, now),
         judged(
             "chain",
-            # At a moment of the leaf's life: its own end is the check before this one.
-            lambda: require_chain(files.directory, leaf, presented, anchors, _within_life(leaf, now)),
+            lambda: require_chain(files.directory, leaf, presented, anchors, now),
             Said("It leads to a root of your ca.crt.", "Chứng thư dẫn tới gốc trong ca.crt."),
         ),
     ]
@@ -122,10 +125,7 @@ def _without_door() -> tuple[Check, Check]:
     return skipped("clock", *told), skipped("server_view", *told)
 
 
-def _from_door(door: str, files: CredentialFiles | None, roots: list[x509.Certificate]) -> tuple[Check, Check]:
-    if files is None or not roots:
-        cause = "pem" if files else "files"
-        return after("clock", cause), after("server_view", cause)
+def _from_door(door: str, files: CredentialFiles) -> tuple[Check, Check]:
     try:
         with open_door(door, files.root_certificates) as opened:
             begun = datetime.now(UTC)
@@ -195,7 +195,3 @@ def _roots_of(files: CredentialFiles | None) -> list[x509.Certificate]:
         return certificates_of(files.directory / AUTHORITIES_FILE, files.root_certificates)
     except CredentialsError:
         return []
-
-
-def _within_life(leaf: x509.Certificate, now: datetime) -> datetime:
-    return min(max(now, leaf.not_valid_before_utc), leaf.not_valid_after_utc)

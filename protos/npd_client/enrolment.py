@@ -17,13 +17,15 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from npd.issuer.v1 import certificate_pb2
 from npd_client.credentials import (
+    AUTHORITIES_FILE,
     CERTIFICATE_FILE,
     KEY_FILE,
     CredentialFiles,
-    Credentials,
     CredentialsError,
     DirectoryPath,
     certificates_of,
+    require_key,
+    require_private,
     spki_of,
 )
 from npd_client.door import Door, answer_of, open_door
@@ -157,22 +159,22 @@ def renew_expired(door: str, directory: DirectoryPath, *, now: datetime | None =
     not been in order before either, OSError. Source: npd.issuer.v1.RenewExpiredRequest.
     """
     with locked(directory, patience=_PATIENCE):
-        lapsed = _lapsed(directory, now or datetime.now(UTC))
+        files, leaf = _lapsed(directory, now or datetime.now(UTC))
         pending = Pending.read(directory)
         if pending is not None and pending.token:
             raise EnrolmentPending(f"{directory} waits for an enrolment: `npd-client enrol --resume` first.")
-        if pending is None or not pending.private_key or pending.public_key == spki_of(lapsed.leaf.public_key()):
+        if pending is None or not pending.private_key or pending.public_key == spki_of(leaf.public_key()):
             remove_pending(directory)
-            pending = Pending.like(lapsed.leaf.public_key())
+            pending = Pending.like(leaf.public_key())
             pending.write(directory)
         message = EXPIRED_CONTEXT + pending.request_id.encode() + b"\n" + pending.csr
-        signature = _sign(lapsed.files.private_key, message)
-        chain, roots = lapsed.files.certificate_chain, lapsed.files.root_certificates
+        signature = _sign(files.private_key, message)
+        chain, roots = files.certificate_chain, files.root_certificates
         with open_door(door, roots) as opened:
             answer = _sent(directory, lambda: opened.renew_expired(pending.request_id, chain, pending.csr, signature))
         told = answer_of(answer.certificate, answer.trust_bundle)
         try:
-            return take(directory, pending, told, roots, replaces=lapsed.leaf, now=now)
+            return take(directory, pending, told, roots, replaces=leaf, now=now)
         except AnswerEarly:
             raise
         except AnswerUnfit:
@@ -240,13 +242,16 @@ def _existing_key(place: Path, pending: Pending) -> bytes:
     return content if spki_of(key.public_key()) == pending.public_key else b""
 
 
-def _lapsed(directory: DirectoryPath, now: datetime) -> Credentials:
-    """The credentials as they were in the last moment of the certificate: in order, but for its end."""
+def _lapsed(directory: DirectoryPath, now: datetime) -> tuple[CredentialFiles, x509.Certificate]:
+    """The files of a certificate that has expired, and it; whether the mesh still knows its CA, the door says."""
     files = CredentialFiles.read(directory)
-    leaf: x509.Certificate = certificates_of(files.directory / CERTIFICATE_FILE, files.certificate_chain)[0]
+    require_private(files)
+    leaf, *presented = certificates_of(files.directory / CERTIFICATE_FILE, files.certificate_chain)
+    require_key(files, leaf, presented)
+    certificates_of(files.directory / AUTHORITIES_FILE, files.root_certificates)
     if now <= leaf.not_valid_after_utc:
         raise NotExpired(f"The certificate in {directory} has not expired: renew it with `npd-client renew`.")
-    return Credentials.of(files, now=leaf.not_valid_after_utc)
+    return files, leaf
 
 
 def _sign(private_key: bytes, message: bytes) -> bytes:

@@ -56,12 +56,15 @@ def apply(
     from services.cli import issuer_views, views
 
     with one_room(ISSUER, directory, endpoints, address, as_json=as_json) as channel:
+        csr = request.read_bytes()
+        if b"PRIVATE KEY" in csr:
+            raise typer.BadParameter(f"{request} holds a private key, which nobody may send; name the signing request")
         answer = certificate_pb2_grpc.CertificateServiceStub(channel).ApplyForCertificate(
             certificate_pb2.ApplyForCertificateRequest(
                 request_id=str(uuid4()),
                 identity=identity_uri(channel, identity),
                 profile=certificate_pb2.CertificateProfile.Value(f"CERTIFICATE_PROFILE_{profile.name}"),
-                csr=request.read_bytes(),
+                csr=csr,
             ),
             timeout=TIMEOUT,
         )
@@ -134,7 +137,7 @@ def show(
             state = issuer_views.application_state_of(answer.application)
             because = f" ({answer.application.reason})" if answer.application.reason else ""
             fail(f"The application is {state}{because}: there is no certificate to write yet.", as_json=as_json)
-        written = _write(out, answer, _trusted(channel.credentials.files.root_certificates)) if out is not None else ()
+        written = _write(out, answer, channel.credentials.files.root_certificates) if out is not None else ()
         if as_json:
             print_json({**views.json_of(answer), "files": [str(place) for place in written]})
             return
@@ -145,24 +148,38 @@ def show(
             typer.echo(f"wrote {place}")
 
 
-def _write(
-    out: Path, answer: "certificate_pb2.GetApplicationResponse", trusted: "list[x509.Certificate]"
-) -> tuple[Path, ...]:
-    """Write the certificate with its chain, and the roots, if a root that we trust signed them."""
-    from npd_client.credentials import AUTHORITIES_FILE, CERTIFICATE_FILE
+def _write(out: Path, answer: "certificate_pb2.GetApplicationResponse", trusted: bytes) -> tuple[Path, ...]:
+    """Write the certificate with its chain, and the roots, if a root that we trust signed them.
+
+    Raises typer.BadParameter, and writes nothing, if a key lies there that is not the certificate's.
+    """
+    from cryptography import x509
+
+    from npd_client.credentials import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE
     from npd_client.trust import read_trust_bundle
     from services.local.layout import write_text
 
-    out.mkdir(parents=True, exist_ok=True)
-    files = {CERTIFICATE_FILE: answer.certificate.certificate_chain}
+    chain = answer.certificate.certificate_chain
+    if not _may_lie_beside(out / KEY_FILE, x509.load_pem_x509_certificate(chain)):
+        raise typer.BadParameter(f"{out / KEY_FILE} is another key than that of the application; name its directory")
+    files = {CERTIFICATE_FILE: chain}
     if answer.trust_bundle:
-        files[AUTHORITIES_FILE] = read_trust_bundle(answer.trust_bundle, trusted).roots_pem()
+        anchors = x509.load_pem_x509_certificates(trusted)
+        files[AUTHORITIES_FILE] = read_trust_bundle(answer.trust_bundle, anchors).roots_pem()
+    out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_text(out / name, content.decode(), mode=_PUBLIC_FILE)
     return tuple(out / name for name in files)
 
 
-def _trusted(pem: bytes) -> "list[x509.Certificate]":
-    from cryptography import x509
+def _may_lie_beside(key: Path, leaf: "x509.Certificate") -> bool:
+    """Whether no key is there, or the certificate's, or one that cannot be read without a passphrase."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-    return x509.load_pem_x509_certificates(pem)
+    if not key.exists():
+        return True
+    try:
+        held = load_pem_private_key(key.read_bytes(), None)
+    except (TypeError, ValueError):
+        return True
+    return held.public_key() == leaf.public_key()

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 from uuid import uuid4
 
 import typer
@@ -93,7 +93,7 @@ def approve(
     endpoints: EndpointsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Approve what another operator asked for: shows it, then approves just what it has shown.
+    """Approve what another operator asked for: shows it, then approves just what it has shown, or nothing.
 
     He then sends his request again, and it is done; an application for a certificate goes on by itself.
 
@@ -109,6 +109,8 @@ def approve(
         digest = approval_view.digest_of(found)
         if digest != found.request_digest:
             fail("The digest is not that of the request shown. Do not approve it; ask the requester.", as_json=as_json)
+        if not approval_view.readable(found.request).is_whole:
+            fail("Nobody approves what he cannot read whole. Use the `npd` of that room's version.", as_json=as_json)
         if not yes and sys.stdin.isatty():
             typer.confirm("Approve this?", abort=True, err=True)
         request = approval_pb2.ApproveRequestRequest(
@@ -152,28 +154,34 @@ def deny(
 
 def _one(rooms: Rooms, room: str, approval_id: str, *, as_json: bool) -> "approval_pb2.Approval":
     """The approval in that room; the command ends if it has none of this id."""
-    for one in rooms.ask(room, _all_in(State.ALL)):
-        if one.approval_id == approval_id:
-            return one
-    fail(f"{room} has no approval {approval_id}. See those that it has: npd approval list {room}", as_json=as_json)
-    raise AssertionError("a failed command has ended")
+
+    def sought(channel: "grpc.Channel") -> "approval_pb2.Approval | None":
+        return next((one for one in _each_in(State.ALL, channel) if one.approval_id == approval_id), None)
+
+    found = rooms.ask(room, sought)
+    if found is None:
+        fail(f"{room} has no approval {approval_id}. See those that it has: npd approval list {room}", as_json=as_json)
+        raise AssertionError("a failed command has ended")
+    return found
 
 
 def _all_in(state: State) -> "Callable[[grpc.Channel], list[approval_pb2.Approval]]":
-    """Reads all pages of a room's approvals in a state."""
+    """Reads a room's approvals in a state."""
+    return lambda channel: list(_each_in(state, channel))
+
+
+def _each_in(state: State, channel: "grpc.Channel") -> "Iterator[approval_pb2.Approval]":
+    """A room's approvals in a state, newest first, page by page as they are read."""
     from npd.common.v1 import approval_pb2, approval_pb2_grpc
 
     wanted = "UNSPECIFIED" if state is State.ALL else state.name
-
-    def pages(stub: Any) -> "Iterator[approval_pb2.Approval]":
-        request = approval_pb2.ListApprovalsRequest(
-            page_size=_PAGE, state=approval_pb2.ApprovalState.Value(f"APPROVAL_STATE_{wanted}")
-        )
-        while True:
-            answer = stub.ListApprovals(request, timeout=_TIMEOUT)
-            yield from answer.approvals
-            if not answer.next_page_token:
-                return
-            request.page_token = answer.next_page_token
-
-    return lambda channel: list(pages(approval_pb2_grpc.ApprovalServiceStub(channel)))
+    stub = approval_pb2_grpc.ApprovalServiceStub(channel)
+    request = approval_pb2.ListApprovalsRequest(
+        page_size=_PAGE, state=approval_pb2.ApprovalState.Value(f"APPROVAL_STATE_{wanted}")
+    )
+    while True:
+        answer = stub.ListApprovals(request, timeout=_TIMEOUT)
+        yield from answer.approvals
+        if not answer.next_page_token:
+            return
+        request.page_token = answer.next_page_token

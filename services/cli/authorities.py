@@ -84,7 +84,7 @@ def activate(
 
     deadline = time.monotonic() + (wait.total_seconds() if wait else 0.0)
     with one_room(ISSUER, directory, endpoints, address, as_json=as_json) as channel:
-        whole = authority_key_id(channel, key_id)
+        whole, said = authority_key_id(channel, key_id), ""
         while True:
             try:
                 answer = _act(channel, "ActivateAuthority", whole)
@@ -93,8 +93,9 @@ def activate(
                 refusal = refusal_of(error)
                 if refusal.reason != "AUTHORITY_NOT_ACKNOWLEDGED" or time.monotonic() > deadline:
                     raise
-                if sys.stderr.isatty():
-                    typer.echo(f"waiting for rooms: {refusal.sentence()}", err=True)
+                if sys.stderr.isatty() and refusal.sentence() != said:
+                    said = refusal.sentence()
+                    typer.echo(f"waiting: {said}", err=True)
             time.sleep(_POLL)
         _tell(answer, as_json=as_json)
 

@@ -158,6 +158,7 @@ def _suggest(story: "Story", directory: Path, agreement_id: str) -> None:
         f"npd-client watch {at} {ground}",
         f"npd connections{operator}",
         f"npd system suspend tax/core --cause 'trying it out'{operator}",
+        f"npd enrolment create tax/core{operator}",
     ):
         story.say(f"  {command}")
     story.say("Ctrl-C stops the mesh and keeps what it holds.")

@@ -32,13 +32,13 @@ def acts_from_wire(
 def _act_from_wire(
     field: str, wire: certificate_authority_pb2.CertificateAct, environment: str
 ) -> domain.CertificateAct:
-    _required_time(field, wire, "act_time")
     return domain.CertificateAct(
         act_id=uuid_from_wire(wire.act_id, f"{field}.act_id"),
         digest=payload_hash(wire),
         method=formats.require_method(f"{field}.method", wire.method),
         actor=_actor(f"{field}.actor", wire.actor, environment),
         object=formats.require_act_object(f"{field}.object", wire.object),
+        act_time=_required_time(field, wire, "act_time"),
         revocations=tuple(
             _revocation_from_wire(f"{field}.revoked_certificates[{index}]", revoked)
             for index, revoked in enumerate(wire.revoked_certificates)

@@ -137,6 +137,7 @@ class CertificateAct:
     method: str
     actor: str
     object: str
+    act_time: datetime
     revocations: tuple[Revocation, ...]
     authority: Authority | None
 
@@ -385,7 +386,7 @@ def authority_after(known: Authority | None, told: Authority, now: datetime) -> 
     """
     if known is None:
         return told
-    is_old = told.state_time < min(known.state_time, now)
+    is_old = told.state_time < known.state_time <= now
     if known.state is AuthorityState.REVOKED or (is_old and told.state is not AuthorityState.REVOKED):
         return known
     return replace(told, host=known.host)

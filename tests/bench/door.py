@@ -1,6 +1,8 @@
 """What a flood at the door does to the mTLS port of the same process: ratios in one run.
 
 The flood opens connections and asks without pause from one address, with made-up tokens and with certificates to judge.
+The control is the same flood at a bare server in a process of its own: what it costs by the processor time that it
+takes from all, on a machine of few cores.
 """
 
 import base64
@@ -18,6 +20,7 @@ from services.local.mesh import LocalMesh
 from services.local.sample import TAX
 from tests.bench.flood import Flooded
 from tests.bench.load import Load, Measured
+from tests.bench.lookup import echo_server
 
 METHOD = "/npd.issuer.v1.CertificateService/GetRenewalWindow"
 _CALLERS = 8
@@ -25,17 +28,21 @@ _PACE = 100.0
 
 
 def measure(mesh: LocalMesh, seconds: float) -> Table:
-    """Calls of a holder at a steady pace, without and beside a flood."""
+    """Calls of a holder at a steady pace, without a flood, beside one elsewhere, and beside one at the door."""
     alone = _calls(mesh, seconds)
-    with flood(mesh) as poured:
+    with echo_server(mesh.layout.room("issuer").tls, 0, "--anybody") as (_, elsewhere), flood(mesh, elsewhere):
+        control = _calls(mesh, seconds)
+    with flood(mesh, mesh.door) as poured:
         beside = _calls(mesh, seconds)
     flooded = poured[0]
     drawn = Table("the issuer's mTLS port", "calls a second", "p50 ms", "p99 ms", "refused")
-    for title, one in (("without a flood at the door", alone), ("beside it", beside)):
+    rows = (("no flood", alone), ("the same flood elsewhere", control), ("a flood at the door", beside))
+    for title, one in rows:
         rate = f"{one.calls / one.seconds:.0f}"
         drawn.add_row(title, rate, f"{one.p50:.1f}", f"{one.p99:.1f}", str(one.refused))
     drawn.caption = (
-        f"p99 beside / without: {beside.p99 / alone.p99:.2f}; at the door {flooded.calls / flooded.seconds:.0f} calls "
+        f"p99 with a flood at the door / elsewhere: {beside.p99 / control.p99:.2f}, / none: "
+        f"{beside.p99 / alone.p99:.2f}; at the door {flooded.calls / flooded.seconds:.0f} calls "
         f"a second, {flooded.judged} judged, {flooded.throttled} told to come later, {flooded.lost} not answered"
     )
     return drawn
@@ -51,11 +58,11 @@ def _calls(mesh: LocalMesh, seconds: float) -> Measured:
 
 
 @contextmanager
-def flood(mesh: LocalMesh) -> Iterator[list[Flooded]]:
-    """A flood, until the end of the block; then the list holds what became of it."""
+def flood(mesh: LocalMesh, address: str) -> Iterator[list[Flooded]]:
+    """A flood of an address, until the end of the block; then the list holds what became of it."""
     poured: list[Flooded] = []
     directory = mesh.layout.system(TAX.agency, TAX.system).tls
-    command = [sys.executable, "-m", "tests.bench.flood", mesh.door, str(directory)]
+    command = [sys.executable, "-m", "tests.bench.flood", address, str(directory)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None

@@ -73,10 +73,10 @@ def ask(stub: door_pb2_grpc.DoorServiceStub, chain: bytes) -> str:
             request = door_pb2.GetApplicationStatusRequest(token=secrets.token_urlsafe(32))
             stub.GetApplicationStatus(request, timeout=10)
     except grpc.RpcError as error:
-        reason = refusal_of(error).reason
-        if reason in ("RATE_EXCEEDED", "OVERLOADED"):
+        refusal = refusal_of(error)
+        if refusal.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return "throttled"
-        return "judged" if reason else "lost"
+        return "judged" if refusal.reason else "lost"
     return "judged"
 
 

@@ -94,9 +94,9 @@ def measure(pid: int, load: Load) -> Round:
 
 
 @contextmanager
-def echo_server(credentials: Path, size: int) -> Iterator[tuple[int, str]]:
+def echo_server(credentials: Path, size: int, *further: str) -> Iterator[tuple[int, str]]:
     """The yardstick's process id and address."""
-    command = [sys.executable, "-m", "tests.bench.echo", str(credentials), str(size), str(WORKERS)]
+    command = [sys.executable, "-m", "tests.bench.echo", str(credentials), str(size), str(WORKERS), *further]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None

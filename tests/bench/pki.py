@@ -5,6 +5,7 @@ one core alone; everything else runs where it likes.
 """
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--inventory", type=int, default=100_000, help="certificates listed (default 100,000)")
     parser.add_argument("--seconds", type=float, default=8.0, help="length of a round at the door (default 8)")
     options = parser.parse_args()
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     shown = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
     settings = MeshSettings(first_port=27001, room_variables={"issuer": UNLIMITED})

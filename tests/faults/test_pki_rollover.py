@@ -3,12 +3,15 @@
 from collections.abc import Iterator
 from pathlib import Path
 from signal import SIGKILL
+from uuid import uuid4
 
 import grpc
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
 
-from npd.issuer.v1 import certificate_pb2, door_pb2, door_pb2_grpc
+from npd.issuer.v1 import certificate_pb2, certificate_pb2_grpc, door_pb2, door_pb2_grpc
 from npd.registry.v1 import rights_pb2, rights_pb2_grpc
 from npd.registry.v1.revocation_pb2 import REVOCATION_REASON_KEY_COMPROMISE, REVOCATION_REASON_SUPERSEDED
 from npd_client.channel import RotatingChannel
@@ -110,8 +113,8 @@ def test_an_issuer_restored_from_a_backup_forgets_no_revocation_and_goes_on(
         known = further_certificate(mesh, tmp_path / "known")
         backup = Backup(mesh, tmp_path / "issuer.dump")
         unknown = further_certificate(mesh, tmp_path / "unknown")
-        admin.revoke(name_of(known), REVOCATION_REASON_SUPERSEDED)
-        admin.revoke(name_of(unknown), REVOCATION_REASON_KEY_COMPROMISE)
+        admin.revoke(name_of(known), REVOCATION_REASON_KEY_COMPROMISE)
+        admin.revoke(name_of(unknown), REVOCATION_REASON_SUPERSEDED)
         wait_until(lambda: is_on_list(mesh, known) and is_on_list(mesh, unknown), 30)
         number = list_number(mesh, known)
         crowd.renew_all()
@@ -124,6 +127,7 @@ def test_an_issuer_restored_from_a_backup_forgets_no_revocation_and_goes_on(
             assert reason_of_call(mesh, place) == "CERTIFICATE_REVOKED"
         wait_until(lambda: is_on_list(mesh, known) and is_on_list(mesh, unknown), 30)
         assert list_number(mesh, known) >= number
+        assert reason_of_renewal(mesh, known) == "KEY_BLOCKED"
         again = further_certificate(mesh, tmp_path / "again")
         admin.revoke(name_of(again), REVOCATION_REASON_SUPERSEDED)
         wait_until(lambda: is_on_list(mesh, again), 30)
@@ -189,6 +193,19 @@ def reason_of_call(mesh: LocalMesh, place: Path) -> str:
         except grpc.RpcError:
             return refused(stub.WhoAmI, rights_pb2.WhoAmIRequest()).reason
     return ""
+
+
+def reason_of_renewal(mesh: LocalMesh, place: Path) -> str:
+    """Why tax gets no certificate for the key in a directory."""
+    key = load_credentials(place).private_key
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    request = certificate_pb2.RenewCertificateRequest(
+        request_id=str(uuid4()),
+        profile=certificate_pb2.CERTIFICATE_PROFILE_CLIENT_TLS,
+        csr=csr.public_bytes(Encoding.PEM),
+    )
+    with RotatingChannel(mesh.endpoints["issuer"], mesh.layout.system(TAX.agency, TAX.system).tls) as channel:
+        return refused(certificate_pb2_grpc.CertificateServiceStub(channel).RenewCertificate, request).reason
 
 
 def revocation_list(mesh: LocalMesh, place: Path) -> x509.CertificateRevocationList:

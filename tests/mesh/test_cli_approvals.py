@@ -124,6 +124,21 @@ def test_what_is_not_what_it_says_is_not_approved(npd: Npd, registry: Running) -
     assert str(altered) in npd("approval", "list", "registry", "--state", "pending").stdout
 
 
+def test_what_cannot_be_read_whole_is_not_approved(npd: Npd, registry: Running) -> None:
+    unknown_type, unknown_field = Any(type_url="type.googleapis.com/npd.common.v1.NoSuchThing", value=b"\x08\x01"), Any()
+    unknown_field.Pack(suspension("tax/core"))
+    unknown_field.value += b"\xfa\x01\x01x"  # field 31, a string
+    for packed in (unknown_type, unknown_field):
+        approval_id, digest = uuid4(), sha256(packed.value).digest()
+        asked = (f"spiffe://operator.{ENVIRONMENT}/lan", SUSPEND, packed.SerializeToString(), digest)
+        with registry.house.engine.begin() as connection:
+            Approvals(connection).ask(approval_id, *asked, datetime.now(UTC), timedelta(hours=1))
+        for words in ((), ("--json", "--yes")):
+            missed = npd("approval", "approve", "registry", str(approval_id), *words)
+            assert (missed.returncode, "cannot read whole" in missed.stdout + missed.stderr) == (1, True)
+        assert str(approval_id) in npd("approval", "list", "registry", "--state", "pending").stdout
+
+
 def test_a_room_that_does_not_answer_is_named(npd: Npd, approval_id: str) -> None:
     listed = npd("approval", "list", also="sharing")
     assert listed.returncode == 3

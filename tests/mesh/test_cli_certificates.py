@@ -262,11 +262,23 @@ def test_an_application_is_approved_by_another_operator_and_fetched(npd: Npd, me
     assert "APPROVER_IS_REQUESTER" in own.stderr
     assert npd("approval", "approve", "issuer", application_id, operator=MINH).returncode == 0
     wait_until(lambda: "ISSUED" in npd("cert", "application", application_id).stdout)
+    out.mkdir()
+    (out / "tls.key").write_bytes(private_key_pem(generate_p256_key()))
+    beside = npd("cert", "application", application_id, "--out", str(out))
+    assert (beside.returncode, [path.name for path in out.iterdir()]) == (2, ["tls.key"])
+    assert "is another key" in beside.stderr
+    (out / "tls.key").write_bytes(private_key_pem(key))
     fetched = npd("cert", "application", application_id, "--out", str(out))
     assert fetched.returncode == 0, fetched.stderr
     leaf = x509.load_pem_x509_certificate((out / "tls.crt").read_bytes())
     assert leaf.public_key() == key.public_key()
     assert (out / "ca.crt").read_bytes() == (mesh.layout.operator(LAN).tls / "ca.crt").read_bytes()
+
+
+def test_a_private_key_is_never_sent(npd: Npd, tmp_path: Path) -> None:
+    (tmp_path / "core.csr").write_bytes(private_key_pem(generate_p256_key()))
+    answered = npd("cert", "apply", str(tmp_path / "core.csr"), "--identity", "tax/core")
+    assert (answered.returncode, "holds a private key" in answered.stderr) == (2, True)
 
 
 def test_a_csr_that_names_somebody_else_is_refused(npd: Npd, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ def test_the_commands_are_those_that_the_platform_team_and_operators_need() -> N
         "serve",
         "migrate",
         "check",
+        "doctor",
         "connections",
         "system suspend",
         "system resume",

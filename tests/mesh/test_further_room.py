@@ -39,7 +39,7 @@ def test_further_room_serves_without_an_edit_elsewhere(tree: Path) -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines() == [
-        "rooms civil_status identity notice registry residence sharing",
+        "rooms civil_status identity issuer notice registry residence sharing",
         "numbers 1 1",
         "refused FIELD_REQUIRED",
         "refused METHOD_NOT_ALLOWED",

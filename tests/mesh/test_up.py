@@ -187,7 +187,7 @@ def variables_of(up: Up, room: str) -> dict[str, str]:
 
 def test_endpoints_name_every_room(up: Up) -> None:
     endpoints = json.loads(up.endpoints_file.read_text())
-    assert set(endpoints) == {room.name for room in discover()}
+    assert set(endpoints) == {room.name for room in discover()} | {"door"}
     assert all(address.startswith("localhost:") for address in endpoints.values())
 
 
@@ -197,6 +197,16 @@ def test_keys_passwords_and_the_directory_are_for_their_owner_alone(up: Up) -> N
     secret += list((up.directory / "postgres.passwords").iterdir())
     assert len(secret) > 20
     assert {stat.S_IMODE(path.stat().st_mode) for path in secret} == {0o600}
+
+
+def test_the_issuer_has_the_keys_of_its_authorities_encrypted_and_no_other_ones(up: Up) -> None:
+    places = Layout(up.directory).issuer
+    assert {place.name for place in places.authorities.iterdir()} == {"agency", "operator"}
+    for kind in ("root", "mesh", "agency", "operator"):
+        key = (up.directory / "pki" / kind / "ca.key").read_bytes()
+        assert key.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        copies = [path for path in (up.directory / "rooms").rglob("*") if path.is_file() and path.read_bytes() == key]
+        assert copies == ([places.authorities / kind / "ca.key"] if kind in ("agency", "operator") else [])
 
 
 def test_every_sample_system_and_operator_has_its_files(up: Up) -> None:
@@ -293,10 +303,12 @@ def test_two_meshes_side_by_side_do_not_collide(up: Up, tmp_path: Path) -> None:
 
 @NEEDS_PROC
 def test_each_room_is_told_its_own_settings_and_no_more(up: Up) -> None:
-    told = {room: variables_of(up, room) for room in json.loads(up.endpoints_file.read_text())}
+    told = {room.name: variables_of(up, room.name) for room in discover()}
     assert [room for room, names in told.items() if "NPD_POLICY_KEY_FILE" in names] == ["registry"]
-    assert {room for room, names in told.items() if "NPD_SANDBOX" not in names} == {"registry"}
-    assert {room for room, names in told.items() if "NPD_SHARING_ADDRESS" in names} == {*told} - {"registry", "sharing"}
+    assert {room for room, names in told.items() if "NPD_SANDBOX" not in names} == {"registry", "issuer"}
+    sources = {*told} - {"registry", "sharing", "issuer"}
+    assert {room for room, names in told.items() if "NPD_SHARING_ADDRESS" in names} == sources
+    assert [room for room, names in told.items() if "NPD_AUTHORITIES_PASSPHRASE_FILE" in names] == ["issuer"]
     assert [room for room, names in told.items() if "NPD_IDENTITY_ADDRESS" in names] == ["civil_status"]
     assert "NPD_REGISTRY_ADDRESS" not in told["registry"]
     for room, names in told.items():

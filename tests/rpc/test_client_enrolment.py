@@ -1,4 +1,4 @@
-"""npd-client gets a first certificate at the issuer's door, and a successor for an expired one; nothing is lost midway."""
+"""npd-client gets a first certificate at the issuer's door, and a successor for an expired one; no token is lost."""
 
 import json
 from collections.abc import Callable, Iterator

@@ -270,7 +270,7 @@ def test_it_is_renewed_in_the_window_and_not_before(issuer: Issuer, address: str
 
 
 def test_who_opts_out_or_knows_no_issuer_asks_for_nothing(issuer: Issuer, address: str, directory: Path) -> None:
-    issuer.window = NOW
+    issuer.window, before = NOW, set(threading.enumerate())
     with (
         Client({"issuer": address, "registry": address}, directory, renew=False) as opted,
         Client({"registry": address}, directory) as without,
@@ -278,7 +278,7 @@ def test_who_opts_out_or_knows_no_issuer_asks_for_nothing(issuer: Issuer, addres
     ):
         for client in (opted, without, one):
             client.who_am_i()
-        assert "npd-client-renewal" not in {thread.name for thread in threading.enumerate()}
+        assert "npd-client-renewal" not in {thread.name for thread in set(threading.enumerate()) - before}
     assert issuer.request_ids == []
 
 
@@ -358,13 +358,13 @@ def test_an_enrolment_under_way_is_not_taken_for_a_renewal(channel: RotatingChan
 
 
 def test_a_forgotten_client_renews_no_more(issuer: Issuer, address: str, directory: Path) -> None:
+    before = set(threading.enumerate())
     client = Client({"issuer": address, "registry": address}, directory, renewal=QUICK)
     client.who_am_i()
     wait_until(lambda: len(issuer.serials) >= 2, "its renewer asks")
+    (renewer,) = (one for one in set(threading.enumerate()) - before if one.name == "npd-client-renewal")
     del client
-    wait_until(
-        lambda: "npd-client-renewal" not in {thread.name for thread in threading.enumerate()}, "the thread has ended"
-    )
+    wait_until(lambda: not renewer.is_alive(), "the thread has ended")
 
 
 def test_what_root_renews_its_owner_reads(channel: RotatingChannel, directory: Path) -> None:

@@ -1,6 +1,7 @@
 """Renewals: who calls with one certificate gets the next for a new key; and what a crash on the way leaves behind."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from npd_pki.identity import Kind
 from npd_pki.keys import key_id
 from npd_pki.profile import CLIENT_TLS as CLIENT_TLS_TERMS
 from npd_pki.validity import Validity
-from services.issuer.operations import issuing
+from services.mesh.core import failpoints
 from tests.issuer_fixture import (
     CLIENT_TLS,
     RENEW,
@@ -23,6 +24,7 @@ from tests.issuer_fixture import (
     leaf_of,
     p256_key,
     uri_of,
+    write_authorities,
     write_tls,
 )
 from tests.mesh_fixture import Desk, Running, Stage, new_id, refused, wait_until
@@ -132,18 +134,18 @@ def test_a_signing_certificate_is_renewed_by_the_one_for_calls(scene: IssuerScen
 
 
 def test_a_revoked_certificate_renews_nothing_even_before_the_rooms_have_heard_of_it(
-    scene: IssuerScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    scene: IssuerScene, tmp_path: Path
 ) -> None:
     key, stub = p256_key(), scene.certificates(Kind.AGENCY, "gone/core")
     first = stub.RenewCertificate(renewal(csr_for(key))).certificate
     tls = write_tls(tmp_path, first.certificate_chain, key, scene.hierarchy.root.certificate)
     holder = scene.certificates_by(tls)
-    holder.GetRenewalWindow(certificate_pb2.GetRenewalWindowRequest())
-    revoke = certificate_pb2.RevokeCertificateRequest(
-        request_id=new_id(), issuer_key_id=first.issuer_key_id, serial_number=first.serial_number, reason=SUPERSEDED
-    )
-    stub.RevokeCertificate(revoke)
-    assert refused(holder.RenewCertificate, renewal(csr_for(p256_key()))).reason == "CERTIFICATE_REVOKED"
+    revoking = "UPDATE certificates SET revoke_time = now(), revocation_reason = 'SUPERSEDED'"
+    scene.rows(f"{revoking} WHERE serial_number = :serial RETURNING 1", serial=first.serial_number)
+    for profile in (CLIENT_TLS, SIGNING):
+        refusal = refused(holder.RenewCertificate, renewal(csr_for(p256_key()), profile=profile))
+        assert refusal.reason == "CERTIFICATE_REVOKED"
+    wait_until(lambda: any(one.reason == "CERTIFICATE_REVOKED" for one in scene.refusals(RENEW)))
 
 
 def test_a_suspended_system_renews_nothing(scene: IssuerScene, desk: Desk) -> None:
@@ -163,12 +165,22 @@ def test_an_agency_gets_only_so_many_certificates_an_hour(scene: IssuerScene) ->
     scene.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
 
 
-def test_a_certificate_never_outlives_its_issuer(scene: IssuerScene) -> None:
+def test_a_certificate_begins_five_minutes_ago(scene: IssuerScene) -> None:
     answer = scene.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
-    end = scene.hierarchy.operator.certificate.not_valid_after_utc
-    assert answer.certificate.expire_time.ToDatetime(UTC) <= end
     begun = datetime.now(UTC) - answer.certificate.start_time.ToDatetime(UTC)
     assert timedelta(minutes=5) <= begun < timedelta(minutes=6)
+
+
+def test_a_certificate_never_outlives_its_issuer(scene: IssuerScene, tmp_path: Path) -> None:
+    end = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
+    validity = Validity(end - timedelta(days=10), end)
+    hierarchy = scene.hierarchy
+    ending = hierarchy.root.issue_issuing_ca(Kind.OPERATOR, key=hierarchy.operator.key, validity=validity)
+    directory = write_authorities(tmp_path / "ending", replace(hierarchy, operator=ending))
+    issuer = IssuerScene(scene.stage, scene.registry, scene.desk, tmp_path, authorities_directory=directory)
+    answer = issuer.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
+    assert answer.certificate.expire_time.ToDatetime(UTC) == end
+    assert leaf_of(answer.certificate).not_valid_after_utc == end
 
 
 class Crash(Exception):
@@ -187,7 +199,7 @@ def test_after_a_crash_the_intent_is_listed_and_revocable_and_the_repeat_gets_an
             raise Crash
 
     with monkeypatch.context() as patched:
-        patched.setattr(issuing.failpoints, "reach", die)
+        patched.setattr(failpoints, "reach", die)
         assert refused(stub.RenewCertificate, request).reason == "INTERNAL"
     listing = certificate_pb2.ListCertificatesRequest(identity=uri_of("lost/core"), state=INTENT)
     (intent,) = [one for one in stub.ListCertificates(listing).certificates if one.key_id == key_id(key.public_key())]

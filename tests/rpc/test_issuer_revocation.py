@@ -8,7 +8,7 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from npd.common.v1.access_pb2 import AccessMode
+from npd.common.v1.access_pb2 import AccessContext, AccessMode
 from npd.common.v1.evidence_pb2 import Outcome
 from npd.issuer.v1 import certificate_pb2, door_pb2
 from npd.registry.v1 import revocation_pb2, rights_pb2, rights_pb2_grpc
@@ -102,7 +102,7 @@ def test_open_stream_of_a_revoked_certificate_is_cut_and_its_calls_are_refused(
     changes = change_pb2_grpc.ChangeServiceStub(channel)
     who = rights_pb2_grpc.RightsServiceStub(registry_channel)
     assert who.WhoAmI(rights_pb2.WhoAmIRequest()).identity == certificate.identity
-    access = {"agreement_id": agreement_id, "case_reference": "HS-1", "officer_id": "o-1"}
+    access = AccessContext(agreement_id=agreement_id, case_reference="HS-1", officer_id="o-1")
     watch = change_pb2.WatchChangesRequest(access=access)
     stream = changes.WatchChanges(watch, timeout=30)
     next(stream)  # a sign of life: it is open

@@ -25,6 +25,7 @@ HOST = f"agency.{ENVIRONMENT}"
 COMPROMISE, SUPERSEDED = revocation_pb2.REVOCATION_REASON_KEY_COMPROMISE, revocation_pb2.REVOCATION_REASON_SUPERSEDED
 NOW = datetime.now(UTC)
 SECOND = timedelta(seconds=1)
+BY_LAN = f"by {LAN}, at {NOW.isoformat()}"
 UNUSABLE = Timestamp(seconds=1 << 60)
 
 
@@ -89,9 +90,9 @@ def test_acts_are_recorded_in_their_order_and_reach_every_room(
     record(registry, *acts)
     entries = since(registry, recorded)
     assert [(entry.caller, entry.method, entry.outcome, entry.object) for entry in entries] == [
-        (ISSUER, REVOKE, Outcome.OUTCOME_DONE, f"certificate 1f for spiffe://x, by {LAN}"),
-        (ISSUER, REVOKE, Outcome.OUTCOME_DONE, f"certificate 4c02 of issuer 3fa1, by {LAN}"),
-        (ISSUER, ACTIVATE, Outcome.OUTCOME_DONE, f"authority {key_id}, by {LAN}"),
+        (ISSUER, REVOKE, Outcome.OUTCOME_DONE, f"certificate 1f for spiffe://x, {BY_LAN}"),
+        (ISSUER, REVOKE, Outcome.OUTCOME_DONE, f"certificate 4c02 of issuer 3fa1, {BY_LAN}"),
+        (ISSUER, ACTIVATE, Outcome.OUTCOME_DONE, f"authority {key_id}, {BY_LAN}"),
     ]
     assert revision(registry) == before + 1
     stage.settle()
@@ -119,7 +120,7 @@ def test_acts_told_again_change_nothing(stage: Stage, registry: Running, sharing
     record(registry, first)
     assert (len(registry.entries()), revision(registry)) == (recorded, before)
     record(registry, second, first, second)
-    assert [entry.object for entry in since(registry, recorded)] == [f"{second.object}, by {LAN}"]
+    assert [entry.object for entry in since(registry, recorded)] == [f"{second.object}, {BY_LAN}"]
 
 
 def test_an_id_with_another_act_is_refused_with_all_acts_beside_it(registry: Running) -> None:
@@ -193,6 +194,16 @@ def test_an_authority_is_as_the_newest_act_left_it_and_never_comes_back(
     assert revision(registry) == before
 
 
+def test_an_authority_told_with_a_time_ahead_can_be_tainted_at_once(
+    stage: Stage, registry: Running, sharing: Running
+) -> None:
+    key_id = secrets.token_hex(32)
+    record(registry, leaving(key_id, AuthorityState.ACTIVE, NOW + timedelta(hours=1)))
+    record(registry, leaving(key_id, AuthorityState.TAINTED, datetime.now(UTC)))
+    stage.settle()
+    assert sharing.house.keeper.current.authorities[key_id].state is AuthorityState.TAINTED
+
+
 def test_all_leaves_of_an_authority_are_revoked_by_one_act(stage: Stage, registry: Running, sharing: Running) -> None:
     issuer_key_id = secrets.token_hex(32)
     names = [(issuer_key_id, f"{number:x}") for number in range(1, 3001)]
@@ -208,7 +219,7 @@ def test_the_same_acts_told_at_once_are_recorded_once(registry: Running) -> None
     recorded, before = len(registry.entries()), revision(registry)
     with ThreadPoolExecutor() as pool:
         list(pool.map(lambda some: record(registry, *some), [acts, acts[::-1], acts[7:] + acts[:7], acts] * 3))
-    assert sorted(entry.object for entry in since(registry, recorded)) == sorted(f"{a.object}, by {LAN}" for a in acts)
+    assert sorted(entry.object for entry in since(registry, recorded)) == sorted(f"{a.object}, {BY_LAN}" for a in acts)
     assert revision(registry) == before + 1
 
 

@@ -252,6 +252,36 @@ def test_watch_keeps_its_place_in_a_file(run: Run, tmp_path: Path) -> None:
     assert FakeClient.called[1] == change_pb2.Cursor(incarnation=1, position=6)
 
 
+def test_only_a_command_that_lasts_renews_its_certificate(run: Run) -> None:
+    run("watch", "-d", ".", *GROUND, answer=[])
+    assert FakeClient.renews
+    run("rights", "-d", ".", answer=rights_pb2.DescribeRightsResponse())
+    assert not FakeClient.renews
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exit_code", "said"),
+    [
+        (["enrol"], 2, "NPD_CLIENT_DIRECTORY"),
+        (["enrol", "-d", "new"], 2, "--ca"),
+        (["enrol", "-d", "new", "--ca", "ca.crt"], 2, "Token"),
+        (["enrol", "-d", "new", "--ca", "absent.crt", "--token-file", "token"], 2, "token"),
+        (["enrol", "--resume", "-d", "."], 3, "No enrolment"),
+        (["renew", "-d", "."], 2, "names no issuer"),
+        (["renew", "--expired", "-d", "."], 2, "names no door"),
+        (["status", "-d", "absent"], 3, "tls.key"),
+        (["doctor", "-d", ".", "nowhere"], 2, "HOST:PORT"),
+    ],
+)
+def test_wrong_use_of_the_commands_about_certificates_is_explained(
+    run: Run, tmp_path: Path, arguments: list[str], exit_code: int, said: str
+) -> None:
+    (tmp_path / "ca.crt").write_text("")
+    result = run(*arguments)
+    assert (result.exit_code, said in result.stderr) == (exit_code, True), result.output
+    assert not (tmp_path / "new").exists()
+
+
 def test_watch_from_the_oldest_pulls_up_to_the_head_first(run: Run) -> None:
     result = run(
         "watch", "-d", ".", *GROUND, "--from-oldest", "--json", "--limit", "3", answer=[message(3), message(4)]
@@ -399,7 +429,8 @@ def test_a_proof_that_does_not_hold_has_its_own_exit_code(run: Run, tmp_path: Pa
 
 
 def test_every_command_has_an_example_in_its_help(run: Run) -> None:
-    for command in ("whoami", "rights", "lookup", "usage", "watch", "prove", "verify", "verify-proof"):
+    answering = ("whoami", "rights", "lookup", "usage", "watch", "prove", "verify", "verify-proof")
+    for command in (*answering, "enrol", "renew", "status", "doctor"):
         result = run(command, "--help")
         assert result.exit_code == 0
         assert f"Example: npd-client {command}" in result.stdout

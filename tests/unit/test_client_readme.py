@@ -38,4 +38,5 @@ def test_a_command_of_the_readme_takes_these_options(line: str) -> None:
 def test_there_is_something_to_check() -> None:
     assert len(PYTHON) >= 4
     known = {"whoami", "rights", "lookup", "verify", "watch", "usage", "prove", "verify-proof"}
+    known |= {"enrol", "status", "renew", "doctor"}
     assert {line.split()[0] for line in COMMANDS} >= known

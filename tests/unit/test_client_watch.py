@@ -11,8 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
 from npd.sharing.v1.change_pb2 import Change, Cursor, WatchChangesRequest, WatchChangesResponse
-from npd_client import AccessContext, Client, Refusal, Unreachable
-from npd_client import watching
+from npd_client import AccessContext, Client, Refusal, Unreachable, watching
 
 ACCESS = AccessContext(agreement_id="a", case_reference="SYNC", officer_id="o")
 Step = WatchChangesResponse | grpc.RpcError

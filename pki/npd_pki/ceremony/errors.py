@@ -38,7 +38,7 @@ class AlreadyRevoked(CeremonyError):
 
 
 class MomentUnfit(CeremonyError):
-    """What would be signed has ended already, or a revocation is dated after the moment of the run."""
+    """What would be signed has ended already, its signer is not valid now, or a revocation is dated after the run."""
 
 
 class PassphraseWeak(CeremonyError):

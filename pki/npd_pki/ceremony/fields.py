@@ -11,6 +11,7 @@ from npd_pki.errors import PkiError
 Value = TypeVar("Value")
 
 _LONGEST_TEXT = 1000
+_YEARS = range(1951, 9999)  # what a certificate can state (RFC 5280 4.1.2.5), whatever the offset from UTC
 
 
 class Table:
@@ -71,11 +72,13 @@ class Table:
         return value
 
     def instant(self, key: str) -> datetime:
-        """A required moment with its offset from UTC, in whole seconds."""
+        """A required moment with its offset from UTC, in whole seconds, within the years of certificates."""
         form = "a moment with its offset, such as 2027-01-31T09:00:00+07:00, without quotes"
         value = self._require(key, form)
         if not isinstance(value, datetime) or value.utcoffset() is None or value.microsecond:
             raise self.malformed(key, f"must be {form}")
+        if value.year not in _YEARS:
+            raise self.malformed(key, f"must be in the years {_YEARS.start} to {_YEARS.stop - 1}")
         return value.astimezone(UTC)
 
     def path(self, key: str, form: str) -> Path:

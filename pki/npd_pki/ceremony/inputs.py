@@ -8,8 +8,9 @@ from cryptography import x509
 
 from npd_pki.ceremony.errors import InputForeign, InputUnreadable
 from npd_pki.description import fingerprint
-from npd_pki.errors import PkiError
+from npd_pki.errors import PemMalformed, PkiError
 from npd_pki.tbs import environment_of
+from npd_pki.trust_bundle import read_certificates
 
 _LARGEST_INPUT = 64 << 20
 
@@ -34,15 +35,19 @@ class Inputs:
 
     def certificate(self, path: Path) -> x509.Certificate:
         """The certificate in a file, the first if a chain follows it. Raises InputUnreadable."""
+        return self.certificates(path)[0]
+
+    def certificates(self, path: Path) -> tuple[x509.Certificate, ...]:
+        """All certificates in a file. Raises InputUnreadable."""
         try:
-            return x509.load_pem_x509_certificates(self.read(path))[0]
-        except ValueError as error:
-            raise InputUnreadable(f"{self.name(path)} holds no whole PEM certificate") from error
+            return read_certificates(self.read(path), self.name(path))
+        except PemMalformed as error:
+            raise InputUnreadable(str(error)) from error
 
     def authority(self, path: Path) -> x509.Certificate:
         """The only certificate in a file, that of a CA of this environment. Raises InputUnreadable, InputForeign."""
-        certificate = self.certificate(path)
-        if len(x509.load_pem_x509_certificates(self.read(path))) != 1:
+        certificate, *others = self.certificates(path)
+        if others:
             raise InputForeign(f"{self.name(path)} holds several certificates; a CA's file holds its own alone")
         try:
             environment = environment_of(certificate.subject)

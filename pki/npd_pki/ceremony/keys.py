@@ -7,6 +7,7 @@ from typing import Protocol
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from npd_pki.ca_store import KEY_FILE, SETTINGS_FILE
 from npd_pki.ceremony.document import KeyFile, KeyInToken, NewKeyFile, OwnKey, SignerKey
 from npd_pki.ceremony.errors import InputForeign, InputUnreadable, PassphraseWeak
 from npd_pki.ceremony.stand_in import StandIn
@@ -18,8 +19,6 @@ from npd_pki.pkcs11 import generate_token_key, open_token_key
 from npd_pki.token_settings import TokenSettings
 
 SHORTEST_PASSPHRASE = 12  # characters of a new one; what protects a CA's key when its file is stolen
-_KEY_FILE = "ca.key"
-_SETTINGS_FILE = "pkcs11.toml"
 
 
 class Passphrases(Protocol):
@@ -180,9 +179,9 @@ def where_key_is(key: SignerKey | OwnKey) -> str:
 def _kept_as(key: OwnKey) -> tuple[tuple[str, int], ...]:
     match key:
         case NewKeyFile():
-            return ((_KEY_FILE, PRIVATE),)
+            return ((KEY_FILE, PRIVATE),)
         case KeyInToken():
-            return ((_SETTINGS_FILE, PUBLIC),)
+            return ((SETTINGS_FILE, PUBLIC),)
         case KeyFile():
             return ()
 

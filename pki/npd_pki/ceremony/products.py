@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.authority import CertificateAuthority
+from npd_pki.ca_store import CERTIFICATE_FILE
 from npd_pki.ceremony.errors import SignatureUnusable
 from npd_pki.description import certificate_lines, fingerprint, list_lines
 from npd_pki.distribution import crl_file_name
@@ -17,7 +18,6 @@ from npd_pki.revocation_list import verify_revocation_list
 from npd_pki.signed_bundle import read_trust_bundle
 from npd_pki.trust_bundle import certificates_pem, is_issued_by
 
-CERTIFICATE_FILE = "ca.crt"
 BUNDLE_FILE = "trust-bundle.txt"
 
 

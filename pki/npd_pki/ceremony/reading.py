@@ -52,7 +52,7 @@ def read_document(file: Path) -> Document:
         raise DocumentMalformed(file, "", "is larger than 1 MiB, which no reviewed ceremony is")
     try:
         table = Table(tomllib.loads(content.decode()), file)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # tomllib lets a number too long and a nesting too deep through
         raise DocumentMalformed(file, "", f"is not TOML in UTF-8: {error}") from error
     act = table.word("kind", Act, f"one of {', '.join(Act)}")
     document = Document(

@@ -1,7 +1,10 @@
 """The acts: from what a ceremony says to what is signed. The same code rehearses with stand-ins and signs with keys."""
 
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
 from npd_pki.authority import CertificateAuthority, IssuingCA, RootCA, create_root, permitted_host
@@ -28,9 +31,10 @@ from npd_pki.ceremony.inputs import Inputs
 from npd_pki.ceremony.keys import Keys
 from npd_pki.ceremony.products import Product, bundle_product, certificate_product, list_product
 from npd_pki.description import bundle_lines
-from npd_pki.errors import NumberWentBack
+from npd_pki.errors import KeyUnacceptable, NumberWentBack
 from npd_pki.files import PemFile
 from npd_pki.identity import Kind
+from npd_pki.issuance import issuer_key_id
 from npd_pki.request import load_request, proven_public_key
 from npd_pki.revocation_list import (
     RevokedEntry,
@@ -54,14 +58,14 @@ def sign_all(document: Document, inputs: Inputs, keys: Keys, now: datetime) -> t
         case RootCeremony():
             return (_root(document, document.subject, keys, now),)
         case IssuingCeremony(signer, rows):
-            root = _root_of(signer, inputs, keys)
-            return tuple(_issuing(root, row, inputs, keys, now) for row in rows)
+            root = _root_of(signer, inputs, keys, now)
+            return _issuing(root, rows, inputs, keys, now)
         case CrossSigning():
             return _cross_signed(document.subject, inputs, keys, now)
         case ListCeremony(lists):
             return tuple(_list(row, inputs, keys, now) for row in lists)
         case BundleCeremony():
-            return (_bundle(document.subject, inputs, keys),)
+            return (_bundle(document.subject, inputs, keys, now),)
 
 
 def _root(document: Document, ceremony: RootCeremony, keys: Keys, now: datetime) -> Product:
@@ -71,10 +75,17 @@ def _root(document: Document, ceremony: RootCeremony, keys: Keys, now: datetime)
     return certificate_product("root", "", root.certificate, root.certificate, keys.kept(ROOT_PLACE, own))
 
 
-def _issuing(root: RootCA, row: NewAuthority, inputs: Inputs, keys: Keys, now: datetime) -> Product:
-    public_key, kept = _subject(row, inputs, keys)
-    certificate = root.certify(row.kind, public_key, validity=_validity(row.life, now))
-    return certificate_product(f"{row.kind} CA", row.kind, certificate, root.certificate, kept)
+def _issuing(
+    root: RootCA, rows: Sequence[NewAuthority], inputs: Inputs, keys: Keys, now: datetime
+) -> tuple[Product, ...]:
+    subjects = [_subject(row, inputs, keys) for row in rows]
+    if len({public_key for public_key, _ in subjects}) != len(subjects):
+        raise KeyUnacceptable("two CAs would have one key, and revocation lists in one place: give each its own")
+    products = []
+    for row, (public_key, kept) in zip(rows, subjects, strict=True):
+        certificate = root.certify(row.kind, public_key, validity=_validity(row.life, now))
+        products.append(certificate_product(f"{row.kind} CA", row.kind, certificate, root.certificate, kept))
+    return tuple(products)
 
 
 def _subject(row: NewAuthority, inputs: Inputs, keys: Keys) -> tuple[PublicKeyTypes, tuple[PemFile, ...]]:
@@ -85,7 +96,7 @@ def _subject(row: NewAuthority, inputs: Inputs, keys: Keys) -> tuple[PublicKeyTy
 
 
 def _cross_signed(ceremony: CrossSigning, inputs: Inputs, keys: Keys, now: datetime) -> tuple[Product, ...]:
-    root = _root_of(ceremony.root, inputs, keys)
+    root = _root_of(ceremony.root, inputs, keys, now)
     other = require_root(inputs.authority(ceremony.issued_by))
     products: list[Product] = []
     for row in ceremony.authorities:
@@ -101,7 +112,7 @@ def _cross_signed(ceremony: CrossSigning, inputs: Inputs, keys: Keys, now: datet
 
 
 def _list(row: NewList, inputs: Inputs, keys: Keys, now: datetime) -> Product:
-    authority = _authority_of(row.signer, inputs, keys)
+    authority = _authority_of(row.signer, inputs, keys, now)
     entries = _carried_over(row, authority, inputs)
     for revocation in row.revoked:
         entry = _entry(revocation, authority, inputs, now)
@@ -143,28 +154,54 @@ def _entry(revocation: Revocation, authority: CertificateAuthority, inputs: Inpu
     return RevokedEntry(serial, revocation.revoke_time, revocation.reason)
 
 
-def _bundle(ceremony: BundleCeremony, inputs: Inputs, keys: Keys) -> Product:
-    root = _root_of(ceremony.root, inputs, keys)
+def _bundle(ceremony: BundleCeremony, inputs: Inputs, keys: Keys, now: datetime) -> Product:
+    root = _root_of(ceremony.root, inputs, keys, now)
     roots = tuple(map(inputs.authority, ceremony.roots))
     if ceremony.previous is not None:
-        previous = read_trust_bundle(inputs.read(ceremony.previous), [*roots, root.certificate])
-        if previous.sequence >= ceremony.sequence:
-            raise NumberWentBack(
-                f"the bundle in {inputs.name(ceremony.previous)} has sequence {previous.sequence}, and the next one "
-                f"has a higher, not {ceremony.sequence}"
-            )
+        _require_succession(ceremony.previous, ceremony.sequence, root, roots, inputs)
     content = sign_trust_bundle(root, ceremony.sequence, roots)
     lines = bundle_lines(root.environment, ceremony.sequence, roots)
     return bundle_product(f"trust bundle {ceremony.sequence}", content, root.certificate, tuple(lines))
 
 
-def _root_of(signer: Signer, inputs: Inputs, keys: Keys) -> RootCA:
-    certificate = inputs.authority(signer.certificate)
+def _require_succession(
+    path: Path, sequence: int, root: RootCA, roots: Sequence[x509.Certificate], inputs: Inputs
+) -> None:
+    """Whoever has the bundle before takes this one: its sequence is lower, and it introduced the root that signs now.
+
+    It may have been signed by a root that nobody trusts any more, so the roots that it holds vouch for it too.
+    """
+    name = inputs.name(path)
+    previous = read_trust_bundle(inputs.read(path), [*inputs.certificates(path), *roots, root.certificate])
+    if previous.sequence >= sequence:
+        raise NumberWentBack(
+            f"the bundle in {name} has sequence {previous.sequence}, and the next one has a higher, not {sequence}"
+        )
+    if root.key_id not in map(issuer_key_id, previous.roots):
+        raise InputForeign(
+            f"whoever has the bundle in {name} does not trust the root that signs: take one that it holds"
+        )
+
+
+def _root_of(signer: Signer, inputs: Inputs, keys: Keys, now: datetime) -> RootCA:
+    certificate = _certificate_of(signer, inputs, now)
     return RootCA(certificate, keys.signer(signer.key, certificate))
 
 
-def _authority_of(signer: Signer, inputs: Inputs, keys: Keys) -> CertificateAuthority:
+def _certificate_of(signer: Signer, inputs: Inputs, now: datetime) -> x509.Certificate:
+    """The certificate of who signs. Raises MomentUnfit for one that is not valid now."""
     certificate = inputs.authority(signer.certificate)
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if not begin <= now <= end:
+        raise MomentUnfit(
+            f"{inputs.name(signer.certificate)} is valid from {begin} until {end}, and this machine's clock says {now}: "
+            "correct the clock, or sign with the CA that took its place"
+        )
+    return certificate
+
+
+def _authority_of(signer: Signer, inputs: Inputs, keys: Keys, now: datetime) -> CertificateAuthority:
+    certificate = _certificate_of(signer, inputs, now)
     key = keys.signer(signer.key, certificate)
     return RootCA(certificate, key) if is_issued_by(certificate, certificate) else IssuingCA(certificate, key)
 

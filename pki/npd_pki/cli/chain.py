@@ -66,16 +66,15 @@ def require_good(
     1. Each certificate is valid at this moment.
     2. The leaf names one identity, which its CA may name, and no host or address that it may not.
     3. Its purposes are those of its CA, and hold the one that is asked for.
-    4. No list revokes a certificate of the path.
+    4. No list revokes a certificate of the path; of those given for one CA, one at least is valid at this moment.
     Raises CertificateUnfit.
     """
     for noun, certificate in (("leaf", path.leaf), ("issuing CA", path.issuer), ("root", path.root)):
-        _require_valid(noun, certificate, now)  # (1)
+        require_valid(noun, certificate, now)  # (1)
     _require_names(path)  # (2)
     _require_purposes(path, purpose)  # (3)
     for issuer, certificate in ((path.issuer, path.leaf), (path.root, path.issuer)):
-        for revoked in _lists_of(issuer, revocation_lists):
-            _require_listed_nowhere(certificate, revoked, now)  # (4)
+        _require_listed_nowhere(certificate, list(_lists_of(issuer, revocation_lists)), now)  # (4)
 
 
 def unchecked(path: CertificatePath, revocation_lists: Sequence[x509.CertificateRevocationList]) -> Iterator[str]:
@@ -85,7 +84,8 @@ def unchecked(path: CertificatePath, revocation_lists: Sequence[x509.Certificate
             yield issuer.subject.rfc4514_string()
 
 
-def _require_valid(noun: str, certificate: x509.Certificate, now: datetime) -> None:
+def require_valid(noun: str, certificate: x509.Certificate, now: datetime) -> None:
+    """Refuse a certificate that is not valid at this moment. Raises CertificateUnfit."""
     if now > certificate.not_valid_after_utc:
         raise CertificateUnfit(f"the {noun} expired on {moment(certificate.not_valid_after_utc)}; get a new one")
     if now < certificate.not_valid_before_utc:
@@ -125,15 +125,18 @@ def _require_purposes(path: CertificatePath, purpose: str | None) -> None:
 
 
 def _require_listed_nowhere(
-    certificate: x509.Certificate, revoked: x509.CertificateRevocationList, now: datetime
+    certificate: x509.Certificate, lists: Sequence[x509.CertificateRevocationList], now: datetime
 ) -> None:
     subject = certificate.subject.rfc4514_string()
-    entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
-    if entry is not None:
-        day = moment(entry.revocation_date_utc)
-        raise CertificateUnfit(f"{subject!r} ({certificate.serial_number:x}) was revoked on {day}; get a new one")
-    if revoked.next_update_utc is None or now > revoked.next_update_utc:
+    for revoked in lists:
+        entry = revoked.get_revoked_certificate_by_serial_number(certificate.serial_number)
+        if entry is not None:
+            day = moment(entry.revocation_date_utc)
+            raise CertificateUnfit(f"{subject!r} ({certificate.serial_number:x}) was revoked on {day}; get a new one")
+    if lists and all(revoked.next_update_utc is None or now > revoked.next_update_utc for revoked in lists):
         raise CertificateUnfit(f"the revocation list for {subject!r} is out of date; fetch or sign the next one")
+    if lists and all(now < revoked.last_update_utc for revoked in lists):
+        raise CertificateUnfit(f"the revocation list for {subject!r} is not valid yet; check the clock here")
 
 
 def _lists_of(

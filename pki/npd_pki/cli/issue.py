@@ -1,20 +1,21 @@
 """`npd-pki issue` and `npd-pki issued`: leaves of an offline CA, and the list of them."""
 
 import argparse
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.authority import IssuingCA
-from npd_pki.ca_store import load_authority
+from npd_pki.ca_store import CERTIFICATE_FILE, load_authority
+from npd_pki.cli.chain import require_valid
 from npd_pki.cli.describing import Commands, command, passphrase_option
 from npd_pki.cli.issued_log import LOG_FILE, IssuedLog, intention
-from npd_pki.cli.outputs import require_absent, write_new
+from npd_pki.cli.outputs import require_absent, require_directory, write_new
 from npd_pki.cli.terminal import Asked
 from npd_pki.credentials import CA_CRT, TLS_CRT
 from npd_pki.description import certificate_lines, fingerprint, line
-from npd_pki.errors import CredentialsMismatched
+from npd_pki.errors import CredentialsMismatched, StoreIncomplete
 from npd_pki.files import PUBLIC, PemFile
 from npd_pki.identity import Identity
 from npd_pki.profile import PROFILES
@@ -63,14 +64,16 @@ def add(commands: "Commands[argparse.ArgumentParser]") -> None:
 def _issue(arguments: argparse.Namespace) -> None:
     """Issue in steps of which none can be forgotten by a crash.
 
-    1. Nothing is in the way of the output, and the CA was issued by the root that the holder is to trust.
+    1. Nothing is in the way of the output; the CA is valid now, and of the root that the holder is to trust.
     2. The request proves possession of its key, and asks for no other name.
     3. The certificate is built and linted.
     4. The intention is on the disk.
     5. Sign; the result is on the disk, then in its file.
     """
-    require_absent(arguments.out / TLS_CRT)  # (1)
+    require_directory(arguments.out)  # (1)
+    require_absent(arguments.out / TLS_CRT)
     authority = _authority(arguments)
+    require_valid("CA", authority.certificate, datetime.now(UTC))
     roots = _roots(arguments, authority)
     request = load_request(arguments.request.read_bytes())  # (2)
     public_key = proven_public_key(request)
@@ -108,6 +111,8 @@ def _roots(arguments: argparse.Namespace, authority: IssuingCA) -> list[PemFile]
 
 
 def _issued(arguments: argparse.Namespace) -> None:
+    if not (arguments.ca / CERTIFICATE_FILE).exists():  # an empty list of the wrong directory would be believed
+        raise StoreIncomplete(f"{arguments.ca / CERTIFICATE_FILE} is missing: name the directory of the CA")
     listing = IssuedLog(arguments.ca).listing()
     for entry in listing.entries:
         told, result = entry.intention, "" if entry.digest else "  NO RESULT"

@@ -5,6 +5,7 @@ become a certificate, so it is listed and can be revoked like one. Holds no key.
 """
 
 import base64
+import errno
 import json
 import os
 from collections.abc import Sequence
@@ -107,7 +108,8 @@ class IssuedLog:
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line  # a crash cut the last line off; it stays as it is
-            os.write(descriptor, line)
+            if os.write(descriptor, line) != len(line):  # a full disk takes the beginning without complaint
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

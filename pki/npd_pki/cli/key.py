@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
@@ -13,7 +12,7 @@ from npd_pki.cli.describing import Commands, command, passphrase_option
 from npd_pki.cli.outputs import require_absent, write_new
 from npd_pki.cli.terminal import Asked
 from npd_pki.description import line, public_key_id, public_key_words
-from npd_pki.errors import PemMalformed
+from npd_pki.errors import UNREADABLE, PemMalformed
 from npd_pki.files import PRIVATE, PemFile
 from npd_pki.keys import generate_p256_key, generate_p384_key, load_ec_private_key, private_key_pem
 from npd_pki.request import load_request
@@ -78,7 +77,7 @@ def _public_key(file: Path, asked: Asked) -> PublicKeyTypes:
         if b"CERTIFICATE REQUEST-----" in content:
             return load_request(content).public_key()
         return load_pem_public_key(content)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except UNREADABLE as error:
         raise PemMalformed(f"{file} holds no whole PEM key, request or certificate") from error
 
 

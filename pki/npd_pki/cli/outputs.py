@@ -1,5 +1,6 @@
 """Files that a command makes: whole or not at all, and never in the place of one that is there."""
 
+import errno
 import os
 import tempfile
 from collections.abc import Sequence
@@ -13,6 +14,20 @@ def require_absent(path: Path) -> None:
     """Refuse a path that is taken. Raises StoreOccupied."""
     if path.exists() or path.is_symlink():
         raise StoreOccupied(f"{path} exists already and is never overwritten; name another, or move it away first")
+
+
+def require_directory(directory: Path) -> None:
+    """Refuse a directory that is none, or that could not be made or written into, before anything is signed for it.
+
+    Raises NotADirectoryError, PermissionError.
+    """
+    place = directory.absolute()
+    while not os.path.lexists(place):
+        place = place.parent
+    if not place.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(place))
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(place))
 
 
 def write_new(directory: Path, files: Sequence[PemFile]) -> None:

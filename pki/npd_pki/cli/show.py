@@ -5,14 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.cli.describing import Commands, command
 from npd_pki.description import bundle_lines, certificate_lines, fingerprint, line, list_lines, request_lines
-from npd_pki.errors import PemMalformed, TrustBundleUntrusted
+from npd_pki.errors import UNREADABLE, PemMalformed, TrustBundleUntrusted
 from npd_pki.signed_bundle import read_trust_bundle
-from npd_pki.trust_bundle import require_roots
+from npd_pki.trust_bundle import read_certificates, require_roots
 
 _EXAMPLES = """\
 Shows what the file says; whether to believe it is for npd-pki verify.
@@ -41,7 +40,7 @@ def _show(arguments: argparse.Namespace) -> None:
     try:
         for text in _explained(content):
             print(text)
-    except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+    except UNREADABLE as error:
         raise PemMalformed(
             f"{arguments.file} is no whole certificate, request, revocation list or trust bundle"
         ) from error
@@ -51,7 +50,7 @@ def _explained(content: bytes) -> Iterator[str]:
     if content.startswith(_BUNDLE):
         yield from _bundle(content)
     elif b"-----BEGIN CERTIFICATE-----" in content:
-        for certificate in x509.load_pem_x509_certificates(content):
+        for certificate in read_certificates(content, "the file"):
             yield from _certificate(certificate)
     elif b"CERTIFICATE REQUEST-----" in content:
         yield from _request(x509.load_pem_x509_csr(content))
@@ -98,7 +97,7 @@ def _bundle(content: bytes) -> Iterator[str]:
     """A bundle under the roots that it holds itself, which says only that it is intact."""
     yield "trust bundle"
     try:
-        bundle = read_trust_bundle(content, require_roots(x509.load_pem_x509_certificates(content)))
+        bundle = read_trust_bundle(content, require_roots(read_certificates(content, "the bundle")))
     except TrustBundleUntrusted as error:
         yield line("signature", f"NOT CHECKED: {error}")
         return

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from npd_pki.errors import PassphraseMissing, PassphraseWrong
+from npd_pki.errors import PassphraseMalformed, PassphraseMissing, PassphraseWrong
 from npd_pki.passphrase import read_passphrase
 
 Opened = TypeVar("Opened")
@@ -49,13 +49,25 @@ class Asked:
 
 def confirmed(question: str) -> bool:
     """Whether whoever sits at the terminal types `yes`. Without a terminal nobody does."""
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         print("No terminal to confirm at: review the plan, then give --yes.", file=sys.stderr)
         return False
-    return input(question).strip() == "yes"
+    try:
+        return input(question).strip() == "yes"
+    except (EOFError, UnicodeError):
+        return False
+
+
+def _has_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _ask(prompt: str) -> bytes:
-    if not sys.stdin.isatty():
+    if not _has_terminal():
         raise PassphraseMissing(f"no terminal to ask at ({prompt.rstrip(': ')}): name a passphrase file of mode 0600")
-    return getpass.getpass(prompt).encode()
+    try:
+        return getpass.getpass(prompt).encode()
+    except EOFError:
+        raise PassphraseMissing(f"nothing was typed ({prompt.rstrip(': ')}): start again") from None
+    except UnicodeError:  # its text shows what was typed
+        raise PassphraseMalformed("what was typed is not text in the encoding of this terminal: start again") from None

@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from npd_pki.authority import IssuingCA, permitted_host
 from npd_pki.identity import Kind
 from services.issuer.domain import (
+    REGISTRY,
+    ROOM_NAME,
     Authority,
     AuthorityInUse,
     AuthorityKeyUnusable,
@@ -28,8 +30,6 @@ from services.mesh.core.errors import PeerUnavailable, StateNotAllowed
 
 Rooms: TypeAlias = Callable[[], Mapping[str, int]]
 """The connected rooms, each with the revision of the policy by which it decides. Raises PeerUnavailable."""
-
-_REGISTRY = "registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +183,12 @@ class AuthorityOperations:
         return ready
 
     def _connected(self) -> Mapping[str, int]:
-        """As `rooms`; if the registry does not say, that one is known to be behind."""
+        """As `rooms`. The registry and this room are always connected: while neither is heard of, both are behind."""
+        unheard = {ROOM_NAME: -1, REGISTRY: -1}
         try:
-            return self._rooms()
+            return {**unheard, **self._rooms()}
         except PeerUnavailable:
-            return {_REGISTRY: -1}
+            return unheard
 
     def _shown(self, authority: Authority, rooms: Mapping[str, int], count: int) -> AuthorityShown:
         has_key = authority.key_id in self._office.keyring.opened

@@ -231,7 +231,7 @@ def _leaf_of(chain: bytes) -> x509.Certificate:
     try:
         found = x509.load_pem_x509_certificates(chain)
         require_leaf_public_key(found[0].public_key())
-    except (ValueError, UnsupportedAlgorithm, KeyUnacceptable) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion, KeyUnacceptable) as error:
         raise CertificateMalformed() from error
     if len(found) > _LONGEST_CHAIN:
         raise CertificateMalformed()

@@ -20,7 +20,7 @@ from services.mesh.core.logs import describe
 
 log = structlog.get_logger(__name__)
 
-_EVERY = 2.0
+_EVERY = 1.0
 _AT_ONCE = 1000
 _LONGEST_PAUSE = timedelta(minutes=5)
 

@@ -6,7 +6,7 @@ Either may be one that was restored from a backup: what one knows and the other 
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -209,9 +209,11 @@ def _is_later(told: policy_terms.Authority, mine: Authority) -> bool:
 
 
 def _is_missing(mine: Authority, policy: Policy) -> bool:
-    """Whether the policy does not name an authority in its state."""
-    told: Mapping[str, policy_terms.Authority] = policy.authorities
-    return mine.key_id not in told or told[mine.key_id].state.name != mine.state.name
+    """Whether the policy does not name an authority in its state; since when it is revoked, either may say."""
+    told = policy.authorities.get(mine.key_id)
+    if told is None or told.state.name != mine.state.name:
+        return True
+    return told.state is not policy_terms.AuthorityState.REVOKED and told.state_time != mine.state_time
 
 
 def _is_revoked_in(policy: Policy, key_id: str) -> bool:

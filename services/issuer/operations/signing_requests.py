@@ -47,7 +47,7 @@ def read_signing_request(pem: bytes, identity: str) -> SigningRequest:
         request = load_request(pem)
         public_key = proven_public_key(request)  # (2)
         require_names(request, Identity.parse(identity))  # (3)
-    except pki.PemMalformed as error:
+    except (pki.PemMalformed, x509.InvalidVersion) as error:
         raise CsrMalformed() from error
     except pki.KeyUnacceptable as error:
         raise KeyUnacceptable() from error

@@ -67,7 +67,7 @@ class Applications:
     def approved(self, now: datetime, limit: int) -> list[UUID]:
         """Those that a second person has approved and that are not issued yet, oldest first."""
         query = select(_A.application_id).outerjoin(APPROVALS, APPROVALS.c.approval_id == _A.application_id)
-        waiting = query.where(_A.serial_number.is_(None), _A.needs_approval)
+        waiting = query.where(_A.serial_number.is_(None), _A.needs_approval, _A.expire_time > now)
         due = waiting.where(_state(now) == ApplicationState.APPROVED.name)
         return list(self._connection.execute(due.order_by(_A.apply_time).limit(limit)).scalars())
 

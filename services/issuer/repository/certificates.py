@@ -169,8 +169,8 @@ class Certificates:
         return dict(zip(CertificateState, self._connection.execute(select(*columns)).one(), strict=True))
 
     def intents_since(self, agency_id: str, since: datetime) -> int:
-        """How many certificates of an agency were to be issued since an instant."""
-        mine = and_(_C.agency_id == agency_id, _C.intent_time > since)
+        """How many certificates of an agency were to be issued here since an instant."""
+        mine = and_(_C.agency_id == agency_id, _C.intent_time > since, _C.application_id.is_not(None))
         return self._connection.execute(select(func.count()).select_from(CERTIFICATES).where(mine)).scalar_one()
 
     def soonest_end(self, now: datetime) -> dict[str, datetime]:

@@ -42,7 +42,7 @@ class Door:
     methods: frozenset[str]
     per_address: int
     overall: int
-    workers: int = 3
+    workers: int = 2
 
 
 class DoorServer:

@@ -26,7 +26,7 @@ class CertificateActOperations:
         1. Their answers are taken in the order of ids and before the policy's lock, so that two requests with the same
            acts never wait for each other in a circle.
         2. What they revoke, and authorities as they left them, come into the policy, at one revision.
-        3. Each has one entry, of the issuer, that names the method and who acted there.
+        3. Each has one entry, of the issuer, that names the method, who acted there, and when.
 
         Raises RequestIdReused for an act that was recorded with other content.
         """
@@ -69,4 +69,4 @@ def _changed_authorities(tx: Transaction, told: Sequence[Authority], now: dateti
 
 
 def _entry(issuer: Caller, act: CertificateAct) -> Entry:
-    return Entry(issuer, act.method, Outcome.DONE, object=f"{act.object}, by {act.actor}")
+    return Entry(issuer, act.method, Outcome.DONE, object=f"{act.object}, by {act.actor}, at {act.act_time.isoformat()}")
