@@ -34,6 +34,7 @@ def reject(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str) ->
 
     status = status_pb2.Status(code=code.value[0], message=reason)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="npd"))
+    status.details.add().Pack(error_details_pb2.RequestInfo(request_id=uuid4().hex))
     context.abort_with_status(rpc_status.to_status(status))
 
 

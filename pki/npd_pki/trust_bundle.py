@@ -33,7 +33,7 @@ def read_certificates(content: bytes, name: str) -> tuple[x509.Certificate, ...]
             certificate.public_key()
             tuple(certificate.extensions)
     except UNREADABLE as error:
-        raise PemMalformed(f"{name} holds no PEM certificate, or one that cannot be read") from error
+        raise PemMalformed(f"{name} holds no whole PEM certificate, or one that cannot be read") from error
     # pyca (44 to 50) passes over a certificate that is cut off, and over blocks of another sort.
     marks = [line.rstrip() for line in content.splitlines() if line.startswith(b"-")]
     if marks != [_BEGIN, _END] * len(certificates):

@@ -96,12 +96,13 @@ class CredentialFiles:
         counts only where all three files lead through it, for somebody may have put plain ones in their places since.
         """
         place = Path(directory)
-        names = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
-        is_swapped = (place / DATA_LINK).exists() and all(_leads_through(place / name) for name in names)
+        is_swapped = _is_swapped(place)
         generation = (place / DATA_LINK if is_swapped else place).resolve()
         key, key_is_exposed = _read(place, generation / KEY_FILE)
         chain, _ = _read(place, generation / CERTIFICATE_FILE)
         roots, _ = _read(place, generation / AUTHORITIES_FILE)
+        if not is_swapped and _is_swapped(place):  # the plain files became links while they were read
+            return cls.read(directory)
         return cls(chain, key, roots, key_is_exposed, place)
 
     @property
@@ -162,6 +163,11 @@ class Credentials:
     def require_valid_at(self, now: datetime) -> None:
         """Raise CertificateExpired or CertificateNotYetValid unless the certificate is valid at that moment."""
         require_valid_at(self.files.directory / CERTIFICATE_FILE, self.leaf, now)
+
+
+def _is_swapped(place: Path) -> bool:
+    names = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
+    return (place / DATA_LINK).exists() and all(_leads_through(place / name) for name in names)
 
 
 def _leads_through(path: Path) -> bool:

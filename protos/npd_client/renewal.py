@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import SystemRandom
+from time import monotonic
 
 import grpc
 from cryptography import x509
@@ -82,6 +83,7 @@ class _Plan:
 
     serial: int
     moment: datetime
+    is_urgent: bool
 
     def still_fits(self, serial: int, window: Window) -> bool:
         """Whether the moment picked before stands; the window of an incident moves with the clock, its end does too."""
@@ -185,6 +187,7 @@ class Renewer:
         self._plan: _Plan | None = None
         self._complaint = ""
         self._failures = 0
+        self._rests_until = monotonic()
         self._thread = threading.Thread(target=self._run, name="npd-client-renewal", daemon=True)
 
     def start(self) -> None:
@@ -234,18 +237,24 @@ class Renewer:
         pending = Pending.read(self._directory)
         if (pending is not None and not pending.token) or self._is_due(serial):
             self._renew(channel, serial)
-            return self._rest(_RANDOM.uniform(0.0, 1.0))
+            return min(1.0, self._timing.poll)
         window = ask_window(channel, timeout=self._timing.call)
         self._succeeded()
         if self._plan is None or not self._plan.still_fits(serial, window):
-            self._plan = _Plan(serial, window.moment())
+            self._plan = _Plan(serial, window.moment(), window.is_urgent)
             _LOG.info("the certificate %x will be renewed at %s", serial, self._plan.moment.isoformat())
         poll = min(self._timing.poll, _URGENT_POLL) if window.is_urgent else self._timing.poll
         left = (self._plan.moment - datetime.now(UTC)).total_seconds()
-        return max(0.0, min(poll * _RANDOM.uniform(0.9, 1.1), left))
+        if self._is_due(serial):
+            return 0.0
+        return min(poll * _RANDOM.uniform(0.9, 1.1), left if left > 0 else poll)
 
     def _is_due(self, serial: int) -> bool:
-        return self._plan is not None and self._plan.serial == serial and self._plan.moment <= datetime.now(UTC)
+        """Whether the moment has come. A clock that is months fast must not renew without end, so renewals rest."""
+        plan = self._plan
+        if plan is None or plan.serial != serial or plan.moment > datetime.now(UTC):
+            return False
+        return plan.is_urgent or monotonic() >= self._rests_until
 
     def _renew(self, channel: RotatingChannel, serial: int) -> None:
         try:
@@ -254,15 +263,13 @@ class Renewer:
             channel.reload()
             return
         self._plan = None
+        self._rests_until = monotonic() + self._in_time(self._timing.longest_pause)
         self._succeeded()
         self._note_taken(taken)
 
     def _note_taken(self, taken: Taken) -> None:
         _LOG.info("the certificate was renewed: %s until %s", taken.serial_number, taken.expire_time.isoformat())
         self._promoted()
-
-    def _rest(self, seconds: float) -> float:
-        return min(seconds, self._timing.poll)
 
     def _succeeded(self) -> None:
         if self._complaint:
@@ -272,15 +279,13 @@ class Renewer:
     def _pause_after(self, error: Exception) -> float:
         """Log a failure if it is another one than before; say how long to wait."""
         if isinstance(error, DirectoryBusy):
-            return self._rest(1.0)
-        if isinstance(error, Refusal | CredentialsError | OSError):
-            complaint = f"{error} {_REMEDIES.get(error.reason, '') if isinstance(error, Refusal) else ''}".rstrip()
-            if complaint != self._complaint:
-                _LOG.warning("the certificate could not be renewed, what is in use stays: %s", complaint)
-        else:
-            complaint = type(error).__name__
-            if complaint != self._complaint:
-                _LOG.error("the certificate could not be renewed", exc_info=error)
+            return min(1.0, self._timing.poll)
+        complaint = _complaint(error)
+        if complaint != self._complaint and isinstance(error, Refusal | CredentialsError | OSError):
+            remedy = _REMEDIES.get(error.reason, "") if isinstance(error, Refusal) else ""
+            _LOG.warning("the certificate could not be renewed, what is in use stays: %s", f"{error} {remedy}".rstrip())
+        elif complaint != self._complaint:
+            _LOG.error("the certificate could not be renewed", exc_info=error)
         self._complaint = complaint
         if isinstance(error, PendingMalformed):
             return self._timing.longest_pause
@@ -299,6 +304,13 @@ class Renewer:
             left = Credentials.from_directory(self._directory).expire_time - datetime.now(UTC)
             return max(min(pause, left / timedelta(seconds=10)), min(pause, 1.0))
         return pause
+
+
+def _complaint(error: Exception) -> str:
+    """What makes a failure the same as the one before; the id of a request does not."""
+    if isinstance(error, Refusal):
+        return f"{error.code.name} {error.reason or error.sentence()}"
+    return f"{type(error).__name__} {error if isinstance(error, CredentialsError | OSError) else ''}"
 
 
 def _is_lasting(error: Exception) -> bool:

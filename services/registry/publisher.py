@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import psycopg
+import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
@@ -22,6 +23,10 @@ SIGN_OF_LIFE_EVERY = 3.0
 """Seconds between two updates. Each is read from the store, so it is also the fallback when no NOTIFY comes through."""
 
 _LOOK_FOR_STOP_EVERY = 0.25
+_FURTHEST_LOST = 1_000_000
+"""Revisions that a restore can have lost; what is further ahead is no revision of this registry."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +51,22 @@ class Publisher:
         """What changed after a revision, signed.
 
         It is issued at the time before the store was read: it vouches for no moment after that.
-        A revision that the store has not reached yet (it was restored) gets a whole snapshot.
+        Who holds a revision that the store has not reached shows that it was restored: the store goes on above it, and
+        everybody gets a whole snapshot. Else rooms would refuse what leads back, and later pass over what was changed
+        under revisions that they know by other changes.
         Raises StoreUnavailable; a sign of life from memory would vouch for what nobody looked at.
         """
         issue_time = self._clock.now()
         with self._store.unrecorded() as tx:
-            newest, changes = tx.policy.since(revision)
+            base, newest, changes = tx.policy.since(revision)
+        if newest < revision <= newest + _FURTHEST_LOST:
+            log.warning("the store was restored, its policy goes on above", revision=revision, store_revision=newest)
+            with self._store.unrecorded() as tx:
+                tx.policy.go_on_above(revision)
+            return self.update_since(revision)
         update = policy_pb2.PolicyUpdate(
             environment=self._environment,
-            base_revision=0 if revision > newest else revision,
+            base_revision=base,
             revision=newest,
             entries=map(entry_to_wire, changes),
         )

@@ -62,6 +62,7 @@ from services.registry.tables import (
 
 T = TypeVar("T")
 
+_WELL_ABOVE = 1_000
 CHANNEL = "policy"
 """Channel of NOTIFY on which every commit that raised the revision tells the new one."""
 
@@ -95,22 +96,34 @@ class PolicyRows:
             keys = list(table.primary_key.columns)
             self._connection.execute(row.on_conflict_do_update(index_elements=keys, set_=changed), written)
 
-    def since(self, revision: int) -> tuple[int, list[Change]]:
-        """The newest revision, and what changed after `revision` (after 0: all that there is). All at one instant.
+    def go_on_above(self, revision: int) -> None:
+        """Go on a good way above a revision that this store was seen not to have reached: it was restored.
+
+        Whoever holds a revision of before gets a whole snapshot, for now it stands for other changes. The store may
+        have reached that revision meanwhile; it goes on all the same, unless it did already.
+        """
+        above = func.greatest(POLICY_REVISION.c.revision, revision) + _WELL_ABOVE
+        raised = POLICY_REVISION.update().where(POLICY_REVISION.c.whole_below <= revision)
+        self._connection.execute(raised.values(revision=above, whole_below=above))
+
+    def since(self, revision: int) -> tuple[int, int, list[Change]]:
+        """The revision to build on, the newest, and what changed between; on 0: all that there is. All at one instant.
 
         The first statement of a transaction, for it fixes the instant.
         """
         self._connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
-        newest: int = self._connection.execute(select(POLICY_REVISION.c.revision)).scalar_one()
+        newest, whole_below = self._connection.execute(
+            select(POLICY_REVISION.c.revision, POLICY_REVISION.c.whole_below)
+        ).one()
         if newest == revision:
-            return newest, []
-        is_whole = revision == 0 or revision > newest
+            return revision, newest, []
+        is_whole = revision < whole_below or revision > newest or revision == 0
         changes = []
         for table, read in READERS.items():
             wanted = table.c.removed.is_(False) if is_whole else table.c.revision > revision
             rows = self._connection.execute(table.select().where(wanted))
             changes += [Change(read(row), row.removed) for row in rows]
-        return newest, changes
+        return 0 if is_whole else revision, newest, changes
 
     def agency(self, agency_id: str) -> Agency | None:
         """An agency."""

@@ -23,6 +23,9 @@ POLICY_REVISION = Table(
     METADATA,
     Column("single", Boolean, primary_key=True, doc="true: the table has one row, which every change locks"),
     Column("revision", BigInteger, nullable=False),
+    Column(
+        "whole_below", BigInteger, nullable=False, server_default="0", doc="who holds an older revision gets all anew"
+    ),
     CheckConstraint("single", name="policy_revision_one_row"),
 )
 

@@ -125,7 +125,8 @@ def test_what_is_not_what_it_says_is_not_approved(npd: Npd, registry: Running) -
 
 
 def test_what_cannot_be_read_whole_is_not_approved(npd: Npd, registry: Running) -> None:
-    unknown_type, unknown_field = Any(type_url="type.googleapis.com/npd.common.v1.NoSuchThing", value=b"\x08\x01"), Any()
+    unknown_type = Any(type_url="type.googleapis.com/npd.common.v1.NoSuchThing", value=b"\x08\x01")
+    unknown_field = Any()
     unknown_field.Pack(suspension("tax/core"))
     unknown_field.value += b"\xfa\x01\x01x"  # field 31, a string
     for packed in (unknown_type, unknown_field):

@@ -42,6 +42,7 @@ from tests.mesh_fixture import refused, wait_until
 Answer = subprocess.CompletedProcess[str]
 Npd = Callable[..., Answer]
 LAN, MINH = "lan", "minh"
+BY_LAN = f"by spiffe://operator.sandbox.npd.local/{LAN}"
 SYSTEMS = ("tax/core", "moh/medical", "hanoi/one-stop")
 
 
@@ -197,7 +198,7 @@ def test_an_enrolment_tells_its_token_once_and_what_to_hand_over(npd: Npd, mesh:
     cancelled = npd("enrolment", "cancel", enrolment_id)
     assert cancelled.returncode == 0, cancelled.stderr
     assert "CANCELLED" in cancelled.stdout
-    assert wait_act(mesh, "CancelEnrolment", "tax/core").object.endswith(f"/{LAN}")
+    assert BY_LAN in wait_act(mesh, "CancelEnrolment", "tax/core").object
     unknown = npd("enrolment", "cancel", str(uuid4()))
     assert (unknown.returncode, unknown.stderr.split()[1]) == (1, "TOKEN_UNKNOWN")
 
@@ -308,7 +309,7 @@ def test_a_revoked_certificate_is_refused_from_then_on(
     assert done.returncode == 0, done.stderr
     [revoked] = json.loads(done.stdout)["certificates"]
     assert revoked["state"] == "CERTIFICATE_STATE_REVOKED"
-    assert wait_act(mesh, "RevokeCertificate", enrolled.serial).object.endswith(f"/{LAN}")
+    assert BY_LAN in wait_act(mesh, "RevokeCertificate", enrolled.serial).object
     assert reason_of_call(mesh, enrolled.directory, "CERTIFICATE_REVOKED")
 
 
@@ -330,7 +331,7 @@ def test_bulk_revocation_shows_first_asks_then_and_takes_just_one_selector(
     assert done.returncode == 0, done.stderr
     assert "certificates are revoked" in done.stdout
     assert "REVOKED" in npd("cert", "show", enrolled.serial).stdout
-    assert wait_act(mesh, "RevokeCertificates", "").object.endswith(f"/{LAN}")
+    assert BY_LAN in wait_act(mesh, "RevokeCertificates", "").object
     assert reason_of_call(mesh, enrolled.directory, "CERTIFICATE_REVOKED")
     assert "No certificate." in npd(*words, "--execute", "--yes").stdout
 
@@ -360,7 +361,7 @@ def test_a_forced_revocation_of_an_authority_needs_a_second_operator(
     done = npd(*again.removeprefix("Then: npd ").split())
     assert done.returncode == 0, done.stderr
     assert "is REVOKED" in done.stdout
-    assert wait_act(mesh, "ForceRevokeAuthority", authority).object.endswith(f"/{LAN}")
+    assert BY_LAN in wait_act(mesh, "ForceRevokeAuthority", authority).object
 
 
 def test_an_authority_is_rolled_over_by_commands(
@@ -376,7 +377,7 @@ def test_an_authority_is_rolled_over_by_commands(
     assert activated.returncode == 0, activated.stderr
     assert "is ACTIVE" in activated.stdout
     assert f"{former[:16]} of agency.sandbox.npd.local is TAINTED" in activated.stdout
-    assert wait_act(mesh, "ActivateAuthority", authority).object.endswith(f"/{LAN}")
+    assert BY_LAN in wait_act(mesh, "ActivateAuthority", authority).object
     for act in (("retire",), ("revoke", "--reason", "superseded")):
         refusal = npd("authority", act[0], former, *act[1:])
         assert (refusal.returncode, refusal.stderr.split()[1]) == (1, "AUTHORITY_IN_USE")

@@ -303,6 +303,18 @@ def test_a_failure_is_logged_once_and_costs_the_application_nothing(
     assert key not in caplog.text
 
 
+def test_a_clock_that_is_far_too_fast_does_not_renew_without_end(issuer: Issuer, address: str, directory: Path) -> None:
+    """To it every window is past. An incident does not wait for the rest."""
+    issuer.window = NOW
+    timing = RenewalTiming(poll=0.02, longest_pause=3600)
+    with Client({"issuer": address, "registry": address}, directory, renewal=timing) as client:
+        client.who_am_i()
+        wait_until(lambda: issuer.serials.count(serial_of(directory)) >= 5, "it asked on with the renewed certificate")
+        assert len(issuer.request_ids) == 1
+        issuer.window, issuer.is_urgent = (timedelta(0), timedelta(seconds=1)), True
+        wait_until(lambda: len(issuer.request_ids) >= 2, "renewed again")
+
+
 def test_a_directory_that_kubernetes_fills_is_left_to_it(
     pki: TestPki, issuer: Issuer, address: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

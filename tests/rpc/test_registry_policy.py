@@ -26,6 +26,7 @@ from npd_client.errors import refusal_of
 from npd_pki.identity import Kind
 from npd_pki.keys import key_id
 from services.mesh.wire.policy import CONTEXT
+from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Desk, Running, Stage, new_id, refused, wait_until
 
 LOOKUP = AccessMode.ACCESS_MODE_LOOKUP
@@ -186,6 +187,38 @@ def test_listener_that_lost_its_connection_listens_again(
     watcher.next()
     desk.register("relisten/core")
     assert watcher.next_change().entries
+
+
+def test_a_restored_store_goes_on_above_what_rooms_hold(
+    stage: Stage, registry: Running, desk: Desk, watching: Callable[[int], Watcher]
+) -> None:
+    """Revisions that were lost are not given again: a room would pass over what is changed under them."""
+    sharing = stage.start(SHARING)
+    rooms = (registry, sharing)
+    desk.register("lost/core")
+    stage.settle()
+    held = sharing.house.keeper.current.revision
+    with registry.house.engine.begin() as connection:
+        connection.execute(text("DELETE FROM agencies WHERE revision > :kept"), {"kept": held - 2})
+        connection.execute(text("DELETE FROM systems WHERE revision > :kept"), {"kept": held - 2})
+        connection.execute(text("UPDATE policy_revision SET revision = revision - 2"))
+    desk.register("after/core")
+    wait_until(lambda: all(("after", "core") in room.house.keeper.current.systems for room in rooms))
+    for room in rooms:
+        policy = room.house.keeper.current
+        assert policy.revision > held
+        assert ("lost", "core") not in policy.systems
+    behind = watching(held - 2).next()
+    assert (behind.base_revision, behind.revision) == (0, sharing.house.keeper.current.revision)
+    stage.settle()
+    desk.register("later/core")
+    wait_until(lambda: ("later", "core") in sharing.house.keeper.current.systems)
+
+
+def test_a_revision_far_beyond_any_loss_moves_nothing(registry: Running, watching: Callable[[int], Watcher]) -> None:
+    held = registry.house.keeper.current.revision
+    update = watching(2**62).next()
+    assert (update.base_revision, update.revision) == (0, held)
 
 
 def test_policy_is_for_rooms_alone(registry: Running, desk: Desk) -> None:

@@ -251,6 +251,8 @@ def test_the_root_has_to_be_a_root_of_this_environment(reissuing: Path) -> None:
     chain = (place / "issuing/mesh/ca.crt").read_bytes() + (place / "root/ca.crt").read_bytes()
     (place / "missing.crt").write_bytes(chain)
     refused(reissuing, InputForeign, "several certificates")
+    (place / "missing.crt").write_bytes((place / "root/ca.crt").read_bytes() + chain[:300])
+    refused(reissuing, InputUnreadable, "was it cut off?")
 
 
 def test_an_issuing_ca_does_not_outlive_its_root_or_its_ceiling(reissuing: Path) -> None:
@@ -284,6 +286,14 @@ def test_a_request_proves_possession_of_its_key(reissuing: Path) -> None:
     broken = x509.load_der_x509_csr(bytes(der)).public_bytes(Encoding.PEM)
     (reissuing.parent / "agency.csr").write_bytes(broken)
     refused(reissuing, ProofOfPossessionFailed)
+
+
+def test_no_two_cas_have_one_key(reissuing: Path) -> None:
+    (reissuing.parent / "one.csr").write_bytes(create_request(generate_p256_key()).public_bytes(Encoding.PEM))
+    for kind in ("mesh", "agency"):
+        shipped = f'kind = "{kind}"\nkey = {{ generate = true, passphrase_file = "issuing.passphrase" }}'
+        altered(reissuing, (shipped, f'kind = "{kind}"\nrequest = "one.csr"'))
+    refused(reissuing, KeyUnacceptable, "give each its own")
 
 
 def test_a_ca_key_that_exists_is_used_where_it_is(reissuing: Path) -> None:

@@ -64,6 +64,18 @@ _ROOT_CHANGES = [
         "root.not_after",
         "later",
     ),
+    (
+        "life_days = 7305",
+        "not_before = 0001-01-01T00:00:00+07:00\nnot_after = 2027-01-01T00:00:00Z",
+        "root.not_before",
+        "the years 1951 to 9998",
+    ),
+    (
+        "life_days = 7305",
+        "not_before = 2026-01-01T00:00:00Z\nnot_after = 9999-12-31T23:59:59-07:00",
+        "root.not_after",
+        "the years 1951 to 9998",
+    ),
     ("{ generate = true, pass", "{ generate = 1, pass", "root.key.generate", "true or false"),
     ("{ generate = true, pass", "{ generate = false, pass", "root.key.file", "is missing"),
     ("{ generate = true, pass", '{ generate = true, file = "x.key", pass', "root.key.file", "cannot be named"),
@@ -107,6 +119,7 @@ def test_a_wrong_key_is_named_with_what_it_must_look_like(
         ("5-cross-sign.toml", 'issued_by = "root/ca.crt"', "", "issued_by"),
         ("6-revoke.toml", 'reason = "keyCompromise"', 'reason = "certificateHold"', "list[1].revoked[1].reason"),
         ("6-revoke.toml", "time = 2026-11-01T09:00:00+07:00", 'time = "yesterday"', "list[1].revoked[1].time"),
+        ("6-revoke.toml", "time = 2026-11-01", "time = 1949-11-01", "list[1].revoked[1].time"),
         ("6-revoke.toml", 'certificate = "tax/tls.crt"', "", "list[1].revoked[1].serial"),
         ("6-revoke.toml", 'certificate = "tax/tls.crt"', 'serial = "-1"', "list[1].revoked[1].serial"),
         ("6-revoke.toml", 'certificate = "tax/tls.crt"', 'serial = "0"', "list[1].revoked[1].serial"),
@@ -121,7 +134,18 @@ def test_each_kind_of_file_is_read_strictly(desk: Path, name: str, before: str, 
     assert refusal.value.key == key
 
 
-@pytest.mark.parametrize("content", [b"kind = ", b"\xff\xfe", b"[root]\n[root]\n", b"#" * (1 << 20) + b"#"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"kind = ",
+        b"\xff\xfe",
+        b"[root]\n[root]\n",
+        b"#" * (1 << 20) + b"#",
+        b"kind = " + b"9" * 5000,
+        b"kind = " + b"[" * 100_000,
+    ],
+    ids=["cut-off", "not-utf-8", "twice", "huge", "long-number", "deep"],
+)
 def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.toml").write_bytes(content)
     with pytest.raises(DocumentMalformed):

@@ -1,6 +1,7 @@
 """What root and issuing CAs sign after day one: revocation lists, trust bundles, cross-certificates. None goes back."""
 
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -8,13 +9,16 @@ from cryptography import x509
 
 from npd_pki.ca_store import load_authority
 from npd_pki.ceremony.errors import AlreadyRevoked, InputForeign, MomentUnfit, OutputAmbiguous
+from npd_pki.ceremony.reading import read_document
+from npd_pki.ceremony.run import rehearse
 from npd_pki.errors import NumberWentBack, PkiError, RevocationListUntrusted
 from npd_pki.identity import agency_uri
 from npd_pki.keys import generate_p256_key
 from npd_pki.profile import CLIENT_TLS
 from npd_pki.revocation_list import RevocationReason, entries_of, load_revocation_list, number_of
+from npd_pki.signed_bundle import read_trust_bundle
 from npd_pki.trust_bundle import certificates_pem, load_certificates
-from tests.ceremony_desk import ISSUING_PASSPHRASE, altered, held_at, hold, refused
+from tests.ceremony_desk import ISSUING_PASSPHRASE, altered, held_at, hold, now, refused
 
 SYSTEM = agency_uri("npd.test", "gdt", "tax")
 
@@ -101,6 +105,40 @@ def test_the_sequence_of_trust_bundles_rises(held: Path) -> None:
     altered(file, ("sequence = 1", "sequence = 2"))
     hold(file)
     refused(altered(file, ('output = "new"', 'output = "x"'), ("root/ca.crt", "issuing/mesh/ca.crt")), PkiError, "root")
+
+
+def test_a_root_takes_over_from_the_one_that_introduced_it(held: Path) -> None:
+    hold(altered(held / "1-root.toml", ('output = "root"', 'output = "next-root"')))
+    shutil.copy(held / "4-trust-bundle.toml", held / "both.toml")
+    hold(
+        altered(
+            held / "both.toml",
+            ('output = "bundle"', 'output = "both"'),
+            ('roots = ["root/ca.crt"]', 'roots = ["root/ca.crt", "next-root/ca.crt"]'),
+        )
+    )
+    alone = altered(
+        held / "4-trust-bundle.toml",
+        ('output = "bundle"', 'output = "alone"'),
+        ("sequence = 1", 'sequence = 2\nprevious = "bundle/trust-bundle.txt"'),
+        ('roots = ["root/ca.crt"]', 'roots = ["next-root/ca.crt"]'),
+        ('certificate = "root/ca.crt"', 'certificate = "next-root/ca.crt"'),
+        ('file = "root/ca.key"', 'file = "next-root/ca.key"'),
+    )
+    refused(alone, InputForeign, "does not trust the root that signs")
+    hold(altered(alone, ('previous = "bundle/', 'previous = "both/')))
+    (root,) = load_certificates(held / "root/ca.crt")
+    following = read_trust_bundle((held / "both/trust-bundle.txt").read_bytes(), [root]).roots
+    last = read_trust_bundle((held / "alone/trust-bundle.txt").read_bytes(), following)
+    assert last.roots == load_certificates(held / "next-root/ca.crt")
+
+
+@pytest.mark.parametrize("clock", [timedelta(days=-1), timedelta(days=21 * 366)])
+def test_who_is_not_valid_now_signs_nothing(held: Path, clock: timedelta) -> None:
+    for name, output in (("2-issuing", "issuing"), ("3-crl", "crl"), ("4-trust-bundle", "bundle")):
+        document = read_document(altered(held / f"{name}.toml", (f'output = "{output}"', 'output = "new"')))
+        with pytest.raises(MomentUnfit, match=r"root/ca\.crt is valid from .* correct the clock"):
+            rehearse(document, now() + clock)
 
 
 def test_only_the_cas_of_the_stated_root_are_cross_signed(held: Path) -> None:

@@ -57,6 +57,8 @@ class Answers:
 
     def _answer(self, prompt: str) -> str:
         self.asked.append(prompt)
+        if not self.typed:
+            raise EOFError
         return self.typed.pop(0)
 
 
@@ -139,6 +141,9 @@ def test_a_ceremony_asks_for_passphrases_and_for_a_yes(
         (["", ""], "12 characters"),
         (["twelve letters", "twelve letters", "no"], "not confirmed"),
         (["twelve letters", "twelve letters", "y"], "not confirmed"),
+        (["twelve letters", "twelve letters"], "not confirmed"),
+        (["twelve letters"], "nothing was typed"),
+        (["twelve \udce1etters"], "not text in the encoding"),
     ],
 )
 def test_a_ceremony_that_is_not_wanted_leaves_nothing(
@@ -160,6 +165,14 @@ def test_without_a_terminal_nothing_is_guessed(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "root").exists()
     done(capsys, "ceremony", "run", str(file), "--yes", "--passphrase-file", str(tmp_path / "issuing.passphrase"))
     assert load_ec_private_key(tmp_path / "root/ca.key", ISSUING_PASSPHRASE)
+
+
+def test_a_closed_standard_input_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "stdin", None)
+    assert cli.main(["ceremony", "run", str(desk_at(tmp_path) / "1-root.toml")]) == 1
+    assert "give --yes" in capsys.readouterr().err
 
 
 def test_a_dry_run_says_that_it_was_one(held: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,13 @@
 """`npd-pki issue`, `issued`, `show` and `verify`: the leaves of an offline CA, recorded before they are signed."""
 
+import base64
 import json
 import os
 import re
 import shutil
 import signal
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -19,8 +21,9 @@ from npd_pki.cli.issued_log import LOG_FILE, IssuedLog
 from npd_pki.credentials import load_credentials
 from npd_pki.profile import PROFILES
 from npd_pki.request import create_request, load_request
+from npd_pki.revocation_list import build_revocation_list
 from npd_pki.trust_bundle import load_certificates
-from tests.ceremony_desk import ISSUING_PASSPHRASE, held_at
+from tests.ceremony_desk import ISSUING_PASSPHRASE, altered, held_at, hold
 from tests.pki_cli import done, issue_words, refusal, requested
 
 SYSTEM, ROOM = "spiffe://agency.npd.test/gdt/tax", "spiffe://mesh.npd.test/registry"
@@ -77,6 +80,8 @@ def test_issue_makes_a_directory_that_a_party_can_use(held: Path, capsys: pytest
         (["--uri", SYSTEM, "--ca", "issuing/nowhere"], "is missing"),
         (["--uri", SYSTEM, "--passphrase-file", "root.passphrase"], "passphrase"),
         (["--uri", "spiffe://agency.npd.test/gdt/other"], "asks for 1 name(s)"),
+        (["--uri", SYSTEM, "--out", "1-root.toml"], "1-root.toml: Not a directory"),
+        (["--uri", SYSTEM, "--out", "1-root.toml/tax"], "1-root.toml: Not a directory"),
     ],
 )
 def test_a_refused_issue_signs_and_records_nothing(
@@ -117,6 +122,38 @@ def test_an_intention_without_result_is_listed(
     assert first.endswith("NO RESULT")
     assert not second.endswith("NO RESULT")
     assert total == "2 certificate(s), 1 without result"
+
+
+def test_nothing_is_signed_when_the_disk_takes_half_of_the_intention(
+    held: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request, write = requested(capsys, "tax"), os.write
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", lambda descriptor, content: write(descriptor, content[:100]))
+        patch.setattr(IssuingCA, "sign", lambda *words: pytest.fail("signed what is not recorded"))
+        assert "issued.log: No space left" in refusal(capsys, *issue_words(request, "tax", "--uri", SYSTEM))
+    assert "0 certificate(s)" in done(capsys, "issued", "issuing/agency")
+    done(capsys, *issue_words(request, "tax", "--uri", SYSTEM))
+    assert "1 certificate(s), 0 without result" in done(capsys, "issued", "issuing/agency")
+
+
+def test_a_ca_that_is_not_valid_yet_issues_nothing(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    later = datetime.now(UTC) + timedelta(days=1)
+    altered(
+        held / "2-issuing.toml",
+        ('output = "issuing"', 'output = "later"'),
+        ("life_days = 1826", f"not_before = {later:%Y-%m-%dT%H:%M:%SZ}\nnot_after = 2028-01-31T00:00:00Z"),
+    )
+    hold(held / "2-issuing.toml")
+    request = requested(capsys, "registry")
+    words = [*issue_words(request, "registry", "--uri", ROOM, "--dns", "registry"), "--profile", "room-tls"]
+    assert "the clock here says" in refusal(capsys, *words, "--ca", "later/mesh")
+    assert not (held / "later/mesh" / LOG_FILE).exists()
+
+
+def test_the_list_of_no_ca_is_not_an_empty_one(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in ("issuing", "issuing/agenci"):
+        assert "name the directory of the CA" in refusal(capsys, "issued", path)
 
 
 def test_a_certificate_that_could_not_be_written_is_in_the_log(
@@ -191,5 +228,55 @@ def test_verify_says_in_a_sentence_what_is_wrong(held: Path, capsys: pytest.Capt
     assert "is not the key of the leaf" in refusal(capsys, "verify", "tax")
     truncated = (held / "tax/tls.crt").read_bytes()[:200]
     (held / "tax/tls.crt").write_bytes(truncated)
-    assert "holds no PEM certificate" in refusal(capsys, "verify", "tax")
+    assert "holds no whole PEM certificate" in refusal(capsys, "verify", "tax")
     assert ca.subject
+
+
+def test_one_revocation_list_of_a_ca_is_valid_now(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    request = requested(capsys, "tax")
+    done(capsys, *issue_words(request, "tax", "--uri", SYSTEM, "--root", "root/ca.crt"))
+    agency = load_authority(held / "issuing/agency", ISSUING_PASSPHRASE)
+    for name, days in (("past", -9), ("present", 0), ("future", 9)):
+        now = datetime.now(UTC) + timedelta(days=days)
+        signed = build_revocation_list(agency, 2, [], now=now, life=timedelta(days=3))
+        (held / f"{name}.crl").write_bytes(signed.public_bytes(Encoding.DER))
+    assert "is out of date" in refusal(capsys, "verify", "tax", "--crl", "past.crl")
+    assert "is not valid yet; check the clock" in refusal(capsys, "verify", "tax", "--crl", "future.crl")
+    assert "is out of date" in refusal(capsys, "verify", "tax", "--crl", "past.crl", "future.crl")
+    assert "good until" in done(capsys, "verify", "tax", "--crl", "past.crl", "present.crl", "future.crl")
+
+
+@pytest.mark.parametrize(
+    ("found", "put"),
+    [
+        ("a003020102", "a003020105"),  # the version
+        ("06072a8648ce3d0201", "06072a8648ce3d0209"),  # the type of the key
+        ("0603551d13", "0603551d11"),  # basic constraints in the place of the alternative name, which is there twice
+        ("301d0603551d0e0416", "301d0603551d110416"),  # a key id in the place of the alternative name
+    ],
+    ids=["version", "key", "twice", "malformed"],
+)
+def test_a_certificate_that_cannot_be_read_is_refused_in_words(
+    held: Path, capsys: pytest.CaptureFixture[str], found: str, put: str
+) -> None:
+    request = requested(capsys, "tax")
+    done(capsys, *issue_words(request, "tax", "--uri", SYSTEM))
+    for name in ("tax/tls.crt", "root/ca.crt"):
+        der = load_certificates(held / name)[0].public_bytes(Encoding.DER)
+        assert bytes.fromhex(found) in der
+        damaged = base64.encodebytes(der.replace(bytes.fromhex(found), bytes.fromhex(put), 1)).decode()
+        (held / "bad.crt").write_text(f"-----BEGIN CERTIFICATE-----\n{damaged}-----END CERTIFICATE-----\n")
+        for words in (["show", "bad.crt"], ["verify", "bad.crt", "--root", "root/ca.crt"]):
+            assert "cannot be read" in refusal(capsys, *words)
+        assert "cannot be read" in refusal(capsys, "verify", "tax/tls.crt", "--root", "bad.crt")
+        assert "cannot be read" in refusal(capsys, *issue_words(request, "new", "--uri", SYSTEM, "--root", "bad.crt"))
+    assert not (held / "new").exists()
+
+
+def test_a_request_of_an_unknown_version_is_refused_in_words(held: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    der = load_request((held / requested(capsys, "tax")).read_bytes()).public_bytes(Encoding.DER)
+    damaged = base64.encodebytes(der.replace(b"\x02\x01\x00", b"\x02\x01\x05", 1)).decode()
+    (held / "bad.csr").write_text(f"-----BEGIN CERTIFICATE REQUEST-----\n{damaged}-----END CERTIFICATE REQUEST-----\n")
+    for words in (issue_words("bad.csr", "new", "--uri", SYSTEM), ["show", "bad.csr"], ["key", "id", "bad.csr"]):
+        assert "request" in refusal(capsys, *words)
+    assert not (held / "issuing/agency" / LOG_FILE).exists()

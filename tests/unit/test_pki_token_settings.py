@@ -33,7 +33,10 @@ def test_settings_survive_their_file(tmp_path: Path) -> None:
         ('module = "m"\ntoken_label = "t"\nkey_label = "k"\npin_file = 1\n', "pin_file"),
         ('module = "m"\ntoken_label = "t"\nkey_label = "k"\npin = "1234"\n', "pin"),
         ("module = \n", "not TOML"),
+        ("module = " + "9" * 5000, "not TOML"),
+        ("module = " + "[" * 100_000, "not TOML"),
     ],
+    ids=["incomplete", "number", "empty", "pin-number", "pin", "cut-off", "long-number", "deep"],
 )
 def test_settings_are_read_strictly(content: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "pkcs11.toml").write_text(content)

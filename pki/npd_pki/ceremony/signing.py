@@ -30,7 +30,7 @@ from npd_pki.ceremony.errors import AlreadyRevoked, InputForeign, MomentUnfit
 from npd_pki.ceremony.inputs import Inputs
 from npd_pki.ceremony.keys import Keys
 from npd_pki.ceremony.products import Product, bundle_product, certificate_product, list_product
-from npd_pki.description import bundle_lines
+from npd_pki.description import bundle_lines, moment, public_key_id
 from npd_pki.errors import KeyUnacceptable, NumberWentBack
 from npd_pki.files import PemFile
 from npd_pki.identity import Kind
@@ -79,7 +79,7 @@ def _issuing(
     root: RootCA, rows: Sequence[NewAuthority], inputs: Inputs, keys: Keys, now: datetime
 ) -> tuple[Product, ...]:
     subjects = [_subject(row, inputs, keys) for row in rows]
-    if len({public_key for public_key, _ in subjects}) != len(subjects):
+    if len({public_key_id(public_key) for public_key, _ in subjects}) != len(subjects):
         raise KeyUnacceptable("two CAs would have one key, and revocation lists in one place: give each its own")
     products = []
     for row, (public_key, kept) in zip(rows, subjects, strict=True):
@@ -194,8 +194,8 @@ def _certificate_of(signer: Signer, inputs: Inputs, now: datetime) -> x509.Certi
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now <= end:
         raise MomentUnfit(
-            f"{inputs.name(signer.certificate)} is valid from {begin} until {end}, and this machine's clock says {now}: "
-            "correct the clock, or sign with the CA that took its place"
+            f"{inputs.name(signer.certificate)} is valid from {moment(begin)} until {moment(end)}, and this machine's clock "
+            f"says {moment(now)}: correct the clock, or sign with the CA that took its place"
         )
     return certificate
 

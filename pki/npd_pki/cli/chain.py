@@ -133,10 +133,11 @@ def _require_listed_nowhere(
         if entry is not None:
             day = moment(entry.revocation_date_utc)
             raise CertificateUnfit(f"{subject!r} ({certificate.serial_number:x}) was revoked on {day}; get a new one")
-    if lists and all(revoked.next_update_utc is None or now > revoked.next_update_utc for revoked in lists):
-        raise CertificateUnfit(f"the revocation list for {subject!r} is out of date; fetch or sign the next one")
-    if lists and all(now < revoked.last_update_utc for revoked in lists):
+    begun = [revoked for revoked in lists if revoked.last_update_utc <= now]
+    if lists and not begun:
         raise CertificateUnfit(f"the revocation list for {subject!r} is not valid yet; check the clock here")
+    if lists and not any(revoked.next_update_utc is not None and now <= revoked.next_update_utc for revoked in begun):
+        raise CertificateUnfit(f"the revocation list for {subject!r} is out of date; fetch or sign the next one")
 
 
 def _lists_of(

@@ -69,4 +69,5 @@ def _changed_authorities(tx: Transaction, told: Sequence[Authority], now: dateti
 
 
 def _entry(issuer: Caller, act: CertificateAct) -> Entry:
-    return Entry(issuer, act.method, Outcome.DONE, object=f"{act.object}, by {act.actor}, at {act.act_time.isoformat()}")
+    named = f"{act.object}, by {act.actor}, at {act.act_time.isoformat()}"
+    return Entry(issuer, act.method, Outcome.DONE, object=named)

@@ -29,9 +29,9 @@ class DirectoryOperations:
     ) -> None:
         """Take a room's report. The room itself is in contact by reporting; a time ahead of our clock counts as now.
 
-        What a report does not tell of stays as it was told last. The policy revision may fall: after a restore of the
-        registry, or for a room that starts anew. Raises MethodNotAllowed if a room that does not keep record and feed
-        tells of contributions or followers.
+        What a report does not tell of stays as it was told last. The policy revision may fall, for a room that
+        starts anew. Raises MethodNotAllowed if a room that does not keep record and feed tells of contributions or
+        followers.
         """
         if (flow.activities or flow.lags) and room != _KEEPER:
             raise MethodNotAllowed(method=method, caller_kind=CallerKind.ROOM.name.lower())
