@@ -38,7 +38,6 @@ from npd_pki.keys import (
 )
 from npd_pki.lint import lint_cross_certificate, lint_issuing_ca, lint_leaf, lint_root
 from npd_pki.profile import ISSUING, ROOT, Profile
-from npd_pki.request import proven_public_key
 from npd_pki.tbs import environment_of, issuing_ca_tbs, leaf_tbs, root_tbs
 from npd_pki.trust_bundle import is_authority, is_issued_by, require_root
 from npd_pki.validity import BACKDATING, Validity
@@ -205,21 +204,6 @@ class IssuingCA(CertificateAuthority):
     ) -> IssuedCertificate:
         """Prepare a leaf for a public key and sign it at once. Raises what `prepare` raises."""
         return self.sign(self.prepare(profile, uri, public_key, dns_names=dns_names, validity=validity))
-
-    def issue_from_request(
-        self,
-        profile: Profile,
-        uri: str,
-        request: x509.CertificateSigningRequest,
-        *,
-        dns_names: Sequence[str] = (),
-        validity: Validity | None = None,
-    ) -> IssuedCertificate:
-        """Issue a leaf for the key of a signing request; everything else in the request is ignored.
-
-        Raises ProofOfPossessionFailed, and what `prepare` raises.
-        """
-        return self.issue(profile, uri, proven_public_key(request), dns_names=dns_names, validity=validity)
 
     def _require_entitled(self, identity: Identity) -> Identity:
         host = permitted_host(self.certificate)

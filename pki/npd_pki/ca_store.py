@@ -32,7 +32,7 @@ from npd_pki.keys import SigningKey, load_ec_private_key, private_key_pem
 from npd_pki.passphrase import read_passphrase
 from npd_pki.pkcs11 import open_token_key
 from npd_pki.token_settings import load_token_settings
-from npd_pki.trust_bundle import certificates_pem, is_issued_by, load_certificates, require_root
+from npd_pki.trust_bundle import certificates_pem, is_issued_by, load_certificates
 
 _ROOT = "root"
 CERTIFICATE_FILE, KEY_FILE, SETTINGS_FILE = "ca.crt", "ca.key", "pkcs11.toml"
@@ -105,18 +105,6 @@ def load_hierarchy(directory: Path, passphrase: bytes | None = None) -> Hierarch
     """
     root = load_root(directory / _ROOT, passphrase)
     return Hierarchy(root, *(load_authority(directory / kind, passphrase) for kind in Kind))
-
-
-def load_issuing_ca(directory: Path, kind: Kind, passphrase: bytes | None = None) -> IssuingCA:
-    """Read one issuing CA, of which the root's key need not be present. Raises what `load_hierarchy` raises."""
-    authority = load_authority(directory / kind, passphrase)
-    _require_issued(load_root_certificate(directory), authority, kind)
-    return authority
-
-
-def load_root_certificate(directory: Path) -> x509.Certificate:
-    """Read the root to trust, without its key. Raises StoreIncomplete, PemMalformed, NotAuthority, OSError."""
-    return require_root(_read_certificate(directory / _ROOT / CERTIFICATE_FILE))
 
 
 def load_authority(directory: Path, passphrase: bytes | None = None) -> IssuingCA:

@@ -149,6 +149,14 @@ class HierarchyInconsistent(PkiError):
     """Root and issuing CAs are not those of one environment, signed by that root."""
 
 
+class OutputExists(PkiError):
+    """What would be written is there already; nothing is ever overwritten."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already and is never overwritten; name another output, or move it away first")
+        self.path = path
+
+
 class StoreOccupied(PkiError):
     """The directory meant for a new hierarchy already holds something."""
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from npd_pki.errors import PrivateKeyExposed
+from npd_pki.errors import OutputExists, PrivateKeyExposed
 
 PRIVATE = 0o600
 PUBLIC = 0o644
@@ -50,6 +50,12 @@ def replace_files(directory: Path, files: Sequence[PemFile]) -> None:
         for temporary_path, _ in staged:
             temporary_path.unlink(missing_ok=True)
     force_directory(directory)  # (3)
+
+
+def require_absent(path: Path) -> None:
+    """Refuse a path that is taken, if only by a link that leads nowhere. Raises OutputExists."""
+    if os.path.lexists(path):
+        raise OutputExists(path)
 
 
 def force_directory(directory: Path) -> None:

@@ -16,7 +16,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from npd_pki.authority import CertificateAuthority, RootCA
 from npd_pki.errors import (
     LintFailed,
-    NumberWentBack,
     RevocationListMalformed,
     RevocationListUntrusted,
     ValidityTooLong,
@@ -152,19 +151,6 @@ def verify_revocation_list(revocation_list: x509.CertificateRevocationList, issu
         is_of_issuer = False
     if not is_of_issuer:
         raise RevocationListUntrusted(f"the revocation list is not of {issuer.subject.rfc4514_string()!r}")
-
-
-def require_newer(old: x509.CertificateRevocationList, new: x509.CertificateRevocationList) -> None:
-    """Refuse a list that is not the successor of another of the same CA.
-
-    Raises NumberWentBack unless the number rises, RevocationListUntrusted for two lists of different CAs,
-    RevocationListMalformed.
-    """
-    if old.issuer != new.issuer:
-        raise RevocationListUntrusted("the two revocation lists are not of the same CA")
-    before, after = number_of(old), number_of(new)
-    if after <= before:
-        raise NumberWentBack(f"number {after} does not follow {before}: take the state that knows list {before}")
 
 
 def _tbs(

@@ -13,9 +13,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from npd_pki.profile import DOCUMENT_SIGNING
 from npd_pki.trust_bundle import is_authority, is_issued_by
-from services.issuer.domain import Authority, CertificateMalformed, RevocationReason
+from services.issuer.domain import Authority, CertificateMalformed
 from services.issuer.findings import Explanation, Fact, Finding, Found, Phrase, explain
-from services.mesh.core.authorities import AuthorityState
+from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.caller import CallerKind, IdentityMalformed, Leaf, SpiffeId, read_leaf
 from services.mesh.core.rights import OperatorUnknown, Policy, State
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from prometheus_client import Gauge
 
-from services.issuer.domain import AuthorityState
 from services.issuer.operations.office import Office
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.background import Stopping
 
 CERTIFICATES = Gauge("npd_certificates", "Certificates by state.", ["state"])

@@ -9,6 +9,7 @@ from google.type import date_pb2
 from npd.common.v1 import error_reason_pb2
 from npd.registry.v1 import agency_pb2, agreement_pb2, revocation_pb2, rights_pb2
 from services.mesh.core.agreements import Signature
+from services.mesh.core.authorities import RevocationReason
 from services.mesh.core.caller import Leaf
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField
@@ -192,10 +193,10 @@ def certificate_from_wire(wire: revocation_pb2.RevokeCertificateRequest) -> doma
     )
 
 
-def revocation_reason_from_wire(reason: int, field: str = "reason") -> domain.RevocationReason:
+def revocation_reason_from_wire(reason: int, field: str = "reason") -> RevocationReason:
     """Why a certificate is revoked."""
     try:
-        return domain.RevocationReason(reason)
+        return RevocationReason(reason)
     except ValueError:
         raise InvalidField(field, "must be a reason of the contract") from None
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
-from services.mesh.core.authorities import Authority, AuthorityState
+from services.mesh.core.authorities import Authority, AuthorityState, RevocationReason
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import CLOCKS_APART, Validity
 from services.mesh.core.contacts import Backlog, Lag
@@ -45,16 +45,6 @@ class Side(Enum):
 
     AGENCY = "agency"
     OPERATOR = "operator"
-
-
-class RevocationReason(Enum):
-    """Why a certificate was revoked, with the numbers of npd.registry.v1.RevocationReason."""
-
-    KEY_COMPROMISE = 1
-    AFFILIATION_CHANGED = 2
-    SUPERSEDED = 3
-    CESSATION_OF_OPERATION = 4
-    PRIVILEGE_WITHDRAWN = 5
 
 
 class ConnectionState(Enum):

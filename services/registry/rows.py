@@ -6,20 +6,11 @@ from typing import Any
 from sqlalchemy import Row, Table
 
 from services.mesh.core.agreements import Signature
-from services.mesh.core.authorities import Authority, AuthorityState
+from services.mesh.core.authorities import Authority, AuthorityState, RevocationReason
 from services.mesh.core.clock import Validity
 from services.mesh.core.legal_clock import ClockUnit, LegalClock, WorkingCalendar
 from services.mesh.core.rights import FieldDefinition, Lane, Provision, Purpose, State, System
-from services.registry.domain import (
-    Agency,
-    Agreement,
-    Officer,
-    Operator,
-    PolicyObject,
-    Revocation,
-    RevocationReason,
-    Side,
-)
+from services.registry.domain import Agency, Agreement, Officer, Operator, PolicyObject, Revocation, Side
 from services.registry.tables import (
     AGENCIES,
     AGREEMENTS,

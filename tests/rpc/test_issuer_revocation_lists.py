@@ -12,12 +12,12 @@ from npd.issuer.v1 import certificate_pb2, door_pb2
 from npd_pki.distribution import crl_file_name
 from npd_pki.identity import Kind
 from npd_pki.revocation_list import RevocationReason, RevokedEntry, build_revocation_list, number_of
-from services.issuer.domain import AuthorityState
 from services.issuer.keyring import Keyring
 from services.issuer.operations.office import Office, Terms
 from services.issuer.operations.revocation_lists import RevocationLists
 from services.issuer.peers import message
 from services.issuer.repository import Ledger
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import SystemClock
 from services.mesh.core.rights import Policy

@@ -16,9 +16,10 @@ from npd_pki.identity import Kind
 from npd_pki.profile import SIGNING
 from npd_pki.validity import Validity
 from services.issuer.diagnosis import diagnose
-from services.issuer.domain import Authority, AuthorityState, CertificateMalformed
+from services.issuer.domain import Authority, CertificateMalformed
 from services.issuer.findings import Explanation, Finding, catalogue, explain
 from services.mesh.core import authorities as terms
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.rights import Policy, State, System
 from tests.certificates import SERVER_AUTH, Holder, TestPki
 

@@ -13,16 +13,15 @@ from services.issuer.domain import (
     HOLDERS_REASONS,
     ApplicationState,
     Authority,
-    AuthorityState,
     Certificate,
     CertificateName,
     CertificateState,
     EnrolmentState,
     Profile,
     RenewalWindow,
-    RevocationReason,
     Wanted,
 )
+from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.errors import InvalidField, StateNotAllowed
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)

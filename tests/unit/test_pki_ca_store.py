@@ -10,7 +10,7 @@ import pytest
 
 from npd_pki import ca_store
 from npd_pki.authority import CertificateAuthority
-from npd_pki.ca_store import Hierarchy, load_hierarchy, load_issuing_ca, load_root_certificate, save_hierarchy
+from npd_pki.ca_store import Hierarchy, load_authority, load_hierarchy, save_hierarchy
 from npd_pki.errors import (
     HierarchyInconsistent,
     HostNameMalformed,
@@ -94,8 +94,7 @@ def test_interrupted_writing_leaves_nothing(
 
 def test_issuing_ca_is_read_while_the_root_key_is_elsewhere(hierarchy: Hierarchy, store: Path) -> None:
     (store / "root" / "ca.key").unlink()
-    assert load_issuing_ca(store, Kind.AGENCY) == hierarchy.agency
-    assert load_root_certificate(store) == hierarchy.root.certificate
+    assert load_authority(store / "agency") == hierarchy.agency
     with pytest.raises(StoreIncomplete, match=r"root/ca\.key is missing"):
         load_hierarchy(store)
 
@@ -117,8 +116,6 @@ def test_exchanged_cas_are_refused(store: Path) -> None:
     (store / "held").rename(store / "agency")
     with pytest.raises(HierarchyInconsistent, match="of kind agency"):
         load_hierarchy(store)
-    with pytest.raises(HierarchyInconsistent):
-        load_issuing_ca(store, Kind.MESH)
 
 
 def test_ca_of_another_root_is_refused(hierarchy: Hierarchy, store: Path) -> None:
@@ -129,26 +126,27 @@ def test_ca_of_another_root_is_refused(hierarchy: Hierarchy, store: Path) -> Non
     shutil.rmtree(store / "operator")
     (store.parent / "other" / "operator").rename(store / "operator")
     with pytest.raises(HierarchyInconsistent, match="not issued by this root"):
-        load_issuing_ca(store, Kind.OPERATOR)
+        load_hierarchy(store)
 
 
 def test_key_of_another_ca_is_refused(store: Path) -> None:
     shutil.copy(store / "agency" / "ca.key", store / "mesh" / "ca.key")
     with pytest.raises(NotAuthority):
-        load_issuing_ca(store, Kind.MESH)
+        load_hierarchy(store)
 
 
 def test_file_of_two_ca_certificates_is_refused(hierarchy: Hierarchy, store: Path) -> None:
     path = store / "mesh" / "ca.crt"
     path.write_bytes(certificates_pem([hierarchy.mesh.certificate, hierarchy.agency.certificate]))
     with pytest.raises(NotAuthority, match="2 certificates"):
-        load_issuing_ca(store, Kind.MESH)
+        load_hierarchy(store)
 
 
 def test_issuing_ca_in_the_place_of_the_root_is_refused(store: Path) -> None:
     shutil.copy(store / "agency" / "ca.crt", store / "root" / "ca.crt")
-    with pytest.raises(NotAuthority):
-        load_root_certificate(store)
+    shutil.copy(store / "agency" / "ca.key", store / "root" / "ca.key")
+    with pytest.raises(NotAuthority, match="not a self-signed CA"):
+        load_hierarchy(store)
 
 
 def test_renewed_issuing_ca_takes_the_place_of_the_old_one(hierarchy: Hierarchy) -> None:

@@ -22,7 +22,6 @@ from npd_pki.ceremony.errors import (
     InputUnreadable,
     MomentUnfit,
     NotConfirmed,
-    OutputExists,
     PassphraseWeak,
     SignatureUnusable,
 )
@@ -32,6 +31,7 @@ from npd_pki.ceremony.run import Rehearsal, rehearse
 from npd_pki.ceremony.stand_in import StandIn
 from npd_pki.errors import (
     KeyUnacceptable,
+    OutputExists,
     PassphraseWrong,
     PkiError,
     PrivateKeyExposed,

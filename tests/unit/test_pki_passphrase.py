@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 
-from npd_pki.ca_store import Hierarchy, load_authority, load_hierarchy, load_issuing_ca, load_root, save_hierarchy
+from npd_pki.ca_store import Hierarchy, load_authority, load_hierarchy, load_root, save_hierarchy
 from npd_pki.errors import (
     PassphraseMalformed,
     PassphraseMissing,
@@ -20,7 +20,6 @@ from npd_pki.errors import (
     PrivateKeyUnencrypted,
 )
 from npd_pki.files import PRIVATE, PemFile, replace_files
-from npd_pki.identity import Kind
 from npd_pki.keys import (
     generate_ed25519_key,
     generate_p256_key,
@@ -154,7 +153,7 @@ def test_hierarchy_is_kept_encrypted(tmp_path: Path) -> None:
     assert len(keys) == 4
     assert all(key.read_bytes().startswith(ENCRYPTED_PKCS8) for key in keys)
     assert load_hierarchy(store, PASSPHRASE) == hierarchy
-    assert load_issuing_ca(store, Kind.AGENCY, PASSPHRASE) == load_authority(store / "agency", PASSPHRASE)
+    assert load_authority(store / "agency", PASSPHRASE) == hierarchy.agency
     assert load_root(store / "root", PASSPHRASE) == hierarchy.root
     with pytest.raises(PassphraseMissing):
         load_hierarchy(store)

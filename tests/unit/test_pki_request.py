@@ -33,14 +33,14 @@ def with_broken_signature(request: x509.CertificateSigningRequest) -> x509.Certi
 def test_certificate_is_issued_for_the_key_of_the_request(agency_ca: IssuingCA) -> None:
     key = generate_p256_key()
     request = load_request(create_request(key).public_bytes(Encoding.PEM))
-    issued = agency_ca.issue_from_request(CLIENT_TLS, URI, request)
+    issued = agency_ca.issue(CLIENT_TLS, URI, proven_public_key(request))
     assert issued.certificate.public_key() == key.public_key()
 
 
 def test_request_signed_by_another_key_is_refused(agency_ca: IssuingCA) -> None:
     request = with_broken_signature(create_request(generate_p256_key()))
     with pytest.raises(ProofOfPossessionFailed):
-        agency_ca.issue_from_request(CLIENT_TLS, URI, request)
+        agency_ca.issue(CLIENT_TLS, URI, proven_public_key(request))
 
 
 def test_request_for_somebody_elses_key_is_refused() -> None:
@@ -67,7 +67,7 @@ def test_names_usages_and_constraints_that_a_request_asks_for_are_ignored(agency
         .sign(key, hashes.SHA256())
     )
     modest = agency_ca.issue(CLIENT_TLS, URI, generate_p256_key().public_key()).certificate
-    issued = agency_ca.issue_from_request(CLIENT_TLS, URI, greedy).certificate
+    issued = agency_ca.issue(CLIENT_TLS, URI, proven_public_key(greedy)).certificate
     assert issued.subject == modest.subject
     assert [extension.oid for extension in issued.extensions] == [extension.oid for extension in modest.extensions]
     names = issued.extensions.get_extension_for_class(x509.SubjectAlternativeName).value

@@ -19,7 +19,6 @@ from npd_pki.errors import (
     HostNameMalformed,
     KeyUnacceptable,
     LintFailed,
-    NumberWentBack,
     RevocationListMalformed,
     RevocationListUntrusted,
     ValidityMalformed,
@@ -37,7 +36,6 @@ from npd_pki.revocation_list import (
     entries_of,
     load_revocation_list,
     number_of,
-    require_newer,
     verify_revocation_list,
 )
 
@@ -173,19 +171,6 @@ def test_entry_of_another_issuer_is_not_taken_for_ours(ca: IssuingCA) -> None:
     indirect = unsigned(ca).add_extension(x509.CRLNumber(2), False).add_revoked_certificate(entry.build())
     with pytest.raises(RevocationListMalformed, match="critical extension"):
         entries_of(indirect.sign(ca.key, hashes.SHA256()))
-
-
-def test_number_only_rises(ca: IssuingCA) -> None:
-    require_newer(listing(ca, 1), listing(ca, 2))
-    require_newer(listing(ca, 7), listing(ca, 700))
-    for before, after in ((2, 1), (2, 2), (700, 7)):
-        with pytest.raises(NumberWentBack, match=f"number {after} does not follow {before}"):
-            require_newer(listing(ca, before), listing(ca, after))
-
-
-def test_lists_of_different_cas_do_not_follow_each_other(ca: IssuingCA) -> None:
-    with pytest.raises(RevocationListUntrusted):
-        require_newer(listing(HIERARCHY.mesh, 1), listing(ca, 2))
 
 
 def test_list_of_another_ca_is_not_trusted(ca: IssuingCA) -> None:

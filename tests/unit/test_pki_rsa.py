@@ -52,7 +52,7 @@ def test_leaf_is_issued_for_the_rsa_key_of_a_request(
     profile: Profile, rsa_key: rsa.RSAPrivateKey, agency: IssuingCA
 ) -> None:
     request = load_request(create_request(rsa_key).public_bytes(Encoding.PEM))
-    issued = agency.issue_from_request(profile, URI, request).certificate
+    issued = agency.issue(profile, URI, proven_public_key(request)).certificate
     assert issued.public_key() == rsa_key.public_key()
     issued.verify_directly_issued_by(agency.certificate)
     usage = issued.extensions.get_extension_for_class(x509.KeyUsage).value

@@ -20,7 +20,7 @@ from npd.registry.v1 import (
 )
 from services.mesh.core import rights
 from services.mesh.core.agreements import Signature
-from services.mesh.core.authorities import Authority, AuthorityState, Revoked
+from services.mesh.core.authorities import Authority, AuthorityState, RevocationReason, Revoked
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import Validity
 from services.mesh.core.errors import InvalidField, MeshError, PageTokenInvalid, StateNotAllowed
@@ -38,7 +38,6 @@ from services.registry.domain import (
     Operator,
     PolicyObject,
     Revocation,
-    RevocationReason,
     Side,
     Thresholds,
     authority_after,

@@ -25,14 +25,6 @@ class InputForeign(CeremonyError):
     """An input belongs elsewhere: another environment, another root, another CA than the file says."""
 
 
-class OutputExists(CeremonyError):
-    """What the ceremony would write is there already; nothing is ever overwritten."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} exists already and is never overwritten; name another output, or move it away first")
-        self.path = path
-
-
 class AlreadyRevoked(CeremonyError):
     """The file revokes what the previous list revokes already, or one certificate twice."""
 

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from npd_pki.ceremony.document import CURVES, Document
-from npd_pki.ceremony.errors import InputUnreadable, NotConfirmed, OutputAmbiguous, OutputExists
+from npd_pki.ceremony.errors import InputUnreadable, NotConfirmed, OutputAmbiguous
 from npd_pki.ceremony.inputs import Inputs
 from npd_pki.ceremony.keys import Passphrases, RealKeys, StandIns, where_key_is
 from npd_pki.ceremony.products import Product, require_usable
 from npd_pki.ceremony.signing import sign_all
 from npd_pki.ceremony.transcript import TRANSCRIPT_FILE, Occasion, transcript
 from npd_pki.description import fingerprint
-from npd_pki.files import PUBLIC, PemFile, force_directory, replace_files
+from npd_pki.files import PUBLIC, PemFile, force_directory, replace_files, require_absent
 from npd_pki.keys import key_id
 
 Tell = Callable[[str], None]
@@ -48,7 +48,7 @@ def rehearse(document: Document, now: datetime) -> Rehearsal:
 
     Raises OutputExists, OutputAmbiguous, InputUnreadable, and what `sign_all` raises.
     """
-    _require_absent(document.output)
+    require_absent(document.output)
     if not document.output.parent.is_dir():
         raise InputUnreadable(f"there is no directory {document.output.parent} to write into: make it first")
     inputs, stand_ins = Inputs(document.file.parent, document.environment), StandIns()
@@ -81,7 +81,7 @@ def run(rehearsal: Rehearsal, passphrases: Passphrases, confirm: Callable[[], bo
             tell(f"signed {product.title}: SHA-256 {product.digest}")
         written = transcript(Occasion(document, rehearsal.inputs, began, datetime.now(UTC)), products)
         _write(staged, products, PemFile(TRANSCRIPT_FILE, written, PUBLIC))  # (5)
-        _require_absent(document.output)
+        require_absent(document.output)
         staged.rename(document.output)
         force_directory(staged.parent)
     tell(f"wrote {document.output}")
@@ -105,11 +105,6 @@ def _require_apart(products: tuple[Product, ...]) -> None:
     for place in places:
         if places.count(place) > 1:
             raise OutputAmbiguous(f"the file would write {place} twice: split it into two ceremonies")
-
-
-def _require_absent(output: Path) -> None:
-    if output.exists() or output.is_symlink():
-        raise OutputExists(output)
 
 
 @contextmanager

@@ -194,8 +194,8 @@ def _certificate_of(signer: Signer, inputs: Inputs, now: datetime) -> x509.Certi
     begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
     if not begin <= now <= end:
         raise MomentUnfit(
-            f"{inputs.name(signer.certificate)} is valid from {moment(begin)} until {moment(end)}, and this machine's clock "
-            f"says {moment(now)}: correct the clock, or sign with the CA that took its place"
+            f"{inputs.name(signer.certificate)} is valid from {moment(begin)} until {moment(end)}, and this machine's "
+            f"clock says {moment(now)}: correct the clock, or sign with the CA that took its place"
         )
     return certificate
 

@@ -11,12 +11,12 @@ from npd_pki.ca_store import CERTIFICATE_FILE, load_authority
 from npd_pki.cli.chain import require_valid
 from npd_pki.cli.describing import Commands, command, passphrase_option
 from npd_pki.cli.issued_log import LOG_FILE, IssuedLog, intention
-from npd_pki.cli.outputs import require_absent, require_directory, write_new
+from npd_pki.cli.outputs import require_directory, write_new
 from npd_pki.cli.terminal import Asked
 from npd_pki.credentials import CA_CRT, TLS_CRT
 from npd_pki.description import certificate_lines, fingerprint, line
 from npd_pki.errors import CredentialsMismatched, StoreIncomplete
-from npd_pki.files import PUBLIC, PemFile
+from npd_pki.files import PUBLIC, PemFile, require_absent
 from npd_pki.identity import Identity
 from npd_pki.profile import PROFILES
 from npd_pki.request import load_request, proven_public_key, require_names

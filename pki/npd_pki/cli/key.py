@@ -9,11 +9,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from npd_pki.ceremony.keys import require_strong_passphrase
 from npd_pki.cli.describing import Commands, command, passphrase_option
-from npd_pki.cli.outputs import require_absent, write_new
+from npd_pki.cli.outputs import write_new
 from npd_pki.cli.terminal import Asked
 from npd_pki.description import line, public_key_id, public_key_words
 from npd_pki.errors import UNREADABLE, PemMalformed
-from npd_pki.files import PRIVATE, PemFile
+from npd_pki.files import PRIVATE, PemFile, require_absent
 from npd_pki.keys import generate_p256_key, generate_p384_key, load_ec_private_key, private_key_pem
 from npd_pki.request import load_request
 

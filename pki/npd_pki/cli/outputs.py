@@ -6,14 +6,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from npd_pki.errors import StoreOccupied
-from npd_pki.files import PemFile, force_directory
-
-
-def require_absent(path: Path) -> None:
-    """Refuse a path that is taken. Raises StoreOccupied."""
-    if path.exists() or path.is_symlink():
-        raise StoreOccupied(f"{path} exists already and is never overwritten; name another, or move it away first")
+from npd_pki.errors import OutputExists
+from npd_pki.files import PemFile, force_directory, require_absent
 
 
 def require_directory(directory: Path) -> None:
@@ -33,7 +27,7 @@ def require_directory(directory: Path) -> None:
 def write_new(directory: Path, files: Sequence[PemFile]) -> None:
     """Write files into a directory, which is made if absent; each appears whole, none replaces another.
 
-    Raises StoreOccupied, OSError.
+    Raises OutputExists, OSError.
     """
     for file in files:
         require_absent(directory / file.name)
@@ -54,6 +48,6 @@ def _write_new(directory: Path, file: PemFile) -> None:
         try:
             os.link(temporary, directory / file.name)  # unlike a rename, a link replaces nothing
         except FileExistsError as error:
-            raise StoreOccupied(f"{directory / file.name} appeared meanwhile; it was left as it is") from error
+            raise OutputExists(directory / file.name) from error
     finally:
         Path(temporary).unlink(missing_ok=True)

@@ -7,10 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.cli.describing import Commands, command, passphrase_option
-from npd_pki.cli.outputs import require_absent, write_new
+from npd_pki.cli.outputs import write_new
 from npd_pki.cli.terminal import Asked
 from npd_pki.description import fingerprint, line, public_key_id
-from npd_pki.files import PUBLIC, PemFile
+from npd_pki.files import PUBLIC, PemFile, require_absent
 from npd_pki.identity import Identity
 from npd_pki.keys import load_ec_private_key, signature_hash
 from npd_pki.request import create_request

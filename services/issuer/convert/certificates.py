@@ -24,12 +24,12 @@ from services.issuer.domain import (
     Profile,
     ProfileNotEntitled,
     RenewalWindow,
-    RevocationReason,
     RevokedMany,
     Wanted,
 )
 from services.issuer.repository.applications import Place as ApplicationPlace
 from services.issuer.repository.certificates import Place as CertificatePlace
+from services.mesh.core.authorities import RevocationReason
 from services.mesh.core.errors import InvalidField, PageTokenInvalid
 from services.mesh.wire import paging
 from services.mesh.wire.access import uuid_from_wire

@@ -18,13 +18,12 @@ from services.issuer.domain import (
     AuthorityMoved,
     AuthorityNotAcknowledged,
     AuthorityShown,
-    AuthorityState,
     AuthorityUnknown,
-    RevocationReason,
 )
 from services.issuer.operations.office import Office
 from services.issuer.repository import Ledger
 from services.mesh.core.answers import AnswerKey
+from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.caller import Caller
 from services.mesh.core.errors import PeerUnavailable, StateNotAllowed
 

@@ -20,7 +20,6 @@ from services.issuer.diagnosis import Explanation, diagnose, explain
 from services.issuer.domain import (
     Application,
     Authority,
-    AuthorityState,
     Certificate,
     CertificateMalformed,
     CertificateName,
@@ -44,6 +43,7 @@ from services.issuer.operations.signing_requests import KeyRules, SigningRequest
 from services.issuer.repository import Ledger
 from services.mesh.core.answers import AnswerKey
 from services.mesh.core.approvals import approval_id_of
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import CertificateRevoked, SpiffeId
 from services.mesh.core.errors import MeshError, StateNotAllowed
 

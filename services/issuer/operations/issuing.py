@@ -22,7 +22,6 @@ from services.issuer.domain import (
     ApplicationUnknown,
     Authority,
     AuthorityMissing,
-    AuthorityState,
     Certificate,
     CertificateName,
     Issued,
@@ -35,6 +34,7 @@ from services.issuer.domain import (
 from services.issuer.operations.office import Office
 from services.issuer.repository import Ledger
 from services.mesh.core import failpoints
+from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import CallerKind, SpiffeId
 from services.mesh.core.errors import StateNotAllowed
 

@@ -12,20 +12,14 @@ from datetime import datetime, timedelta
 
 import structlog
 
-from services.issuer.domain import (
-    Authority,
-    AuthorityState,
-    CertificateName,
-    Revocation,
-    RevocationReason,
-    Wanted,
-)
+from services.issuer.domain import Authority, CertificateName, Revocation, Wanted
 from services.issuer.operations.authorities import authority_of
 from services.issuer.operations.office import Office
 from services.issuer.operations.revocation_lists import STAYS_LISTED
 from services.issuer.operations.revocations import tell_revocations
 from services.issuer.repository import Ledger
 from services.mesh.core import authorities as policy_terms
+from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.background import Stopping
 from services.mesh.core.rights import Policy
 

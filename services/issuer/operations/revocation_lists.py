@@ -19,16 +19,9 @@ from npd_pki import revocation_list as pki
 from npd_pki.distribution import crl_file_name
 from npd_pki.errors import PkiError, RevocationListMalformed
 from npd_pki.files import PUBLIC, PemFile, replace_files
-from services.issuer.domain import (
-    Authority,
-    AuthorityState,
-    AuthorityUnknown,
-    CertificateName,
-    Revocation,
-    RevocationListRow,
-    RevocationReason,
-)
+from services.issuer.domain import Authority, AuthorityUnknown, CertificateName, Revocation, RevocationListRow
 from services.issuer.operations.office import Office
+from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.background import Stopping
 
 log = structlog.get_logger(__name__)

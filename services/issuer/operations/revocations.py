@@ -10,7 +10,6 @@ from services.issuer.domain import (
     CertificateState,
     CertificateUnknown,
     Revocation,
-    RevocationReason,
     RevocationReasonNotAllowed,
     Revoked,
     RevokedMany,
@@ -19,6 +18,7 @@ from services.issuer.domain import (
 from services.issuer.operations.office import Office
 from services.issuer.repository import Ledger
 from services.mesh.core.answers import AnswerKey
+from services.mesh.core.authorities import RevocationReason
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.errors import StateNotAllowed
 

@@ -5,8 +5,9 @@ from typing import Any
 from sqlalchemy import Connection, Row, text
 from sqlalchemy.dialects.postgresql import insert
 
-from services.issuer.domain import Authority, AuthorityState, RevocationListRow
+from services.issuer.domain import Authority, RevocationListRow
 from services.issuer.tables import AUTHORITIES, REVOCATION_LISTS
+from services.mesh.core.authorities import AuthorityState
 
 _A, _L = AUTHORITIES.c, REVOCATION_LISTS.c
 

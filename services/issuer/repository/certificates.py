@@ -22,16 +22,9 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import insert
 
-from services.issuer.domain import (
-    Certificate,
-    CertificateName,
-    CertificateState,
-    Profile,
-    Revocation,
-    RevocationReason,
-    Wanted,
-)
+from services.issuer.domain import Certificate, CertificateName, CertificateState, Profile, Revocation, Wanted
 from services.issuer.tables import BLOCKED_KEYS, CERTIFICATES, FOREIGN_REVOCATIONS
+from services.mesh.core.authorities import RevocationReason
 
 Place: TypeAlias = tuple[datetime, str, str]
 """Where a certificate stands in the order of their ends: end, issuer key id, serial number."""

@@ -15,6 +15,16 @@ class AuthorityState(Enum):
     RETIRED = 5
 
 
+class RevocationReason(Enum):
+    """Why a certificate was revoked, with the numbers of npd.registry.v1.RevocationReason (RFC 5280 5.3.1)."""
+
+    KEY_COMPROMISE = 1
+    AFFILIATION_CHANGED = 2
+    SUPERSEDED = 3
+    CESSATION_OF_OPERATION = 4
+    PRIVILEGE_WITHDRAWN = 5
+
+
 @dataclass(frozen=True, slots=True)
 class Authority:
     """An issuing CA: the SHA-256 of its SubjectPublicKeyInfo, hex, and the one host that it is constrained to."""

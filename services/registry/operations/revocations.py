@@ -1,10 +1,11 @@
 """Revokes certificates."""
 
 from services.mesh.core.answers import AnswerKey
+from services.mesh.core.authorities import RevocationReason
 from services.mesh.core.caller import Caller
 from services.mesh.core.clock import Clock
 from services.mesh.core.evidence.entry import Entry, Outcome
-from services.registry.domain import CertificateName, Revocation, RevocationReason
+from services.registry.domain import CertificateName, Revocation
 from services.registry.repository import Store
 
 

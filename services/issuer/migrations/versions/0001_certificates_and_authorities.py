@@ -38,9 +38,7 @@ def upgrade() -> None:
         ["expire_time", "issuer_key_id"],
         postgresql_where=sa.text("revoke_time IS NOT NULL"),
     )
-    op.create_index(
-        "certificates_intended", "certificates", ["intent_time"], postgresql_where=sa.text("der IS NULL")
-    )
+    op.create_index("certificates_intended", "certificates", ["intent_time"], postgresql_where=sa.text("der IS NULL"))
     op.create_table(
         "foreign_revocations",
         sa.Column("issuer_key_id", sa.Text, primary_key=True),

@@ -1,0 +1,121 @@
+"""Certificates, applications, enrolments, authorities: what they are, what may become of them, how this room refuses.
+
+No I/O. A private key of a holder never comes here; those of authorities are in the keyring.
+"""
+
+from services.issuer.domain.acts import (
+    CertificateAct,
+)
+from services.issuer.domain.applications import (
+    Application,
+    ApplicationState,
+    Approvable,
+    Issued,
+    Origin,
+)
+from services.issuer.domain.authorities import (
+    Authority,
+    AuthorityMoved,
+    AuthorityShown,
+    RevocationListRow,
+)
+from services.issuer.domain.certificates import (
+    HOLDERS_REASONS,
+    Certificate,
+    CertificateName,
+    CertificateState,
+    ExpiringAtAgency,
+    Profile,
+    RenewalWindow,
+    Revocation,
+    Revoked,
+    RevokedMany,
+    Wanted,
+)
+from services.issuer.domain.enrolments import (
+    DEFAULT_ENROLMENT,
+    LONGEST_ENROLMENT,
+    Enrolment,
+    EnrolmentState,
+    ExpiredRenewal,
+    require_term,
+)
+from services.issuer.domain.refusals import (
+    ApplicationUnknown,
+    AuthorityInUse,
+    AuthorityKeyUnusable,
+    AuthorityMissing,
+    AuthorityNotAcknowledged,
+    AuthorityUnknown,
+    CertificateMalformed,
+    CertificateUnknown,
+    CsrMalformed,
+    CsrNameForeign,
+    CsrNotProven,
+    KeyBlocked,
+    KeyUnacceptable,
+    ProfileNotEntitled,
+    RenewalNotEnabled,
+    RevocationReasonNotAllowed,
+    SignatureInvalid,
+    TokenExpired,
+    TokenUnknown,
+    TokenUsed,
+    ValidityNotAllowed,
+)
+
+ROOM_NAME = "issuer"
+REGISTRY = "registry"
+
+__all__ = [
+    "DEFAULT_ENROLMENT",
+    "HOLDERS_REASONS",
+    "LONGEST_ENROLMENT",
+    "REGISTRY",
+    "ROOM_NAME",
+    "Application",
+    "ApplicationState",
+    "ApplicationUnknown",
+    "Approvable",
+    "Authority",
+    "AuthorityInUse",
+    "AuthorityKeyUnusable",
+    "AuthorityMissing",
+    "AuthorityMoved",
+    "AuthorityNotAcknowledged",
+    "AuthorityShown",
+    "AuthorityUnknown",
+    "Certificate",
+    "CertificateAct",
+    "CertificateMalformed",
+    "CertificateName",
+    "CertificateState",
+    "CertificateUnknown",
+    "CsrMalformed",
+    "CsrNameForeign",
+    "CsrNotProven",
+    "Enrolment",
+    "EnrolmentState",
+    "ExpiredRenewal",
+    "ExpiringAtAgency",
+    "Issued",
+    "KeyBlocked",
+    "KeyUnacceptable",
+    "Origin",
+    "Profile",
+    "ProfileNotEntitled",
+    "RenewalNotEnabled",
+    "RenewalWindow",
+    "Revocation",
+    "RevocationListRow",
+    "RevocationReasonNotAllowed",
+    "Revoked",
+    "RevokedMany",
+    "SignatureInvalid",
+    "TokenExpired",
+    "TokenUnknown",
+    "TokenUsed",
+    "ValidityNotAllowed",
+    "Wanted",
+    "require_term",
+]
