@@ -30,9 +30,13 @@ _WIDTH = 22
 
 
 def line(label: str, value: object) -> str:
-    """One fact: its name in a column of its own, then its value; what could steer a terminal is shown as its code."""
-    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in str(value))
-    return f"  {label:<{_WIDTH}}{shown}"
+    """One fact: its name in a column of its own, then its value."""
+    return f"  {label:<{_WIDTH}}{printable(str(value))}"
+
+
+def printable(text: str) -> str:
+    """A text of which every character that could steer a terminal is shown as its code."""
+    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)
 
 
 def moment(instant: datetime) -> str:

@@ -215,7 +215,10 @@ def test_a_restored_store_goes_on_above_what_rooms_hold(
     wait_until(lambda: ("later", "core") in sharing.house.keeper.current.systems)
 
 
-def test_a_revision_far_beyond_any_loss_moves_nothing(registry: Running, watching: Callable[[int], Watcher]) -> None:
+def test_a_revision_far_beyond_any_loss_moves_nothing(
+    stage: Stage, registry: Running, watching: Callable[[int], Watcher]
+) -> None:
+    stage.settle()
     held = registry.house.keeper.current.revision
     update = watching(2**62).next()
     assert (update.base_revision, update.revision) == (0, held)

@@ -212,8 +212,9 @@ def test_a_key_its_request_and_its_certificate_have_one_id(held: Path, capsys: p
     assert len(ids) == 1
 
 
-def test_what_a_file_says_cannot_steer_the_terminal() -> None:
+def test_what_a_file_says_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "\x1b" not in line("subject", "CN=\x1b[2J\nroot")
+    assert "\x1b" not in refusal(capsys, "show", "\x1b[2J")
 
 
 def test_a_signal_stops_a_ceremony_and_leaves_nothing(tmp_path: Path) -> None:

@@ -226,6 +226,9 @@ def test_verify_says_in_a_sentence_what_is_wrong(held: Path, capsys: pytest.Capt
     (held / "tax/tls.key").unlink()
     (held / "other.key").rename(held / "tax/tls.key")
     assert "is not the key of the leaf" in refusal(capsys, "verify", "tax")
+    (held / "tax/tls.key").unlink()
+    done(capsys, "key", "new", "tax/tls.key", "--passphrase-file", "issuing.passphrase")
+    assert "make one unencrypted" in refusal(capsys, "verify", "tax")
     truncated = (held / "tax/tls.crt").read_bytes()[:200]
     (held / "tax/tls.crt").write_bytes(truncated)
     assert "holds no whole PEM certificate" in refusal(capsys, "verify", "tax")

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NoReturn
 
 from npd_pki.cli import ceremony, issue, key, request, show, verify
+from npd_pki.description import printable
 from npd_pki.errors import PkiError
 
 _ABOUT = "The certificates of the National Population Database mesh, on a machine without network."
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _refused(why: str) -> int:
-    print(f"npd-pki: refused: {why}", file=sys.stderr)
+    print(f"npd-pki: refused: {printable(why)}", file=sys.stderr)
     return 1
 
 

@@ -10,6 +10,7 @@ from npd_pki.cli.chain import PURPOSES, CertificateUnfit, find_path, require_goo
 from npd_pki.cli.describing import Commands, command
 from npd_pki.credentials import CA_CRT, TLS_CRT, TLS_KEY
 from npd_pki.description import moment
+from npd_pki.errors import PassphraseMissing
 from npd_pki.keys import load_ec_private_key
 from npd_pki.revocation_list import load_revocation_list
 from npd_pki.trust_bundle import load_certificates, load_trust_bundle
@@ -52,5 +53,11 @@ def _verify(arguments: argparse.Namespace) -> None:
 
 
 def _require_own_key(file: Path, leaf: x509.Certificate) -> None:
-    if load_ec_private_key(file).public_key() != leaf.public_key():
+    try:
+        key = load_ec_private_key(file)
+    except PassphraseMissing as error:
+        raise CertificateUnfit(
+            f"{file} is encrypted, and a room or client asks nobody; make one unencrypted"
+        ) from error
+    if key.public_key() != leaf.public_key():
         raise CertificateUnfit(f"{file} is not the key of the leaf; put the key that the request was made with there")
