@@ -15,6 +15,7 @@ from npd_pki.authority import IssuingCA
 from npd_pki.identity import Kind
 from npd_pki.keys import save_private_key
 from npd_pki.trust_bundle import certificates_pem
+from npd_pki.validity import Validity
 from services.issuer.app import ROOM as ISSUER
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.authorities import AuthorityState
@@ -40,9 +41,9 @@ def scene(postgres: EmbeddedPostgres, authority: Authority, tmp_path: Path) -> I
         yield IssuerScene(stage, registry, desk, tmp_path / "issuer")
 
 
-def lay_ready(scene: IssuerScene, name: str = "agency-2", *, key: bool = True) -> IssuingCA:
+def lay_ready(scene: IssuerScene, name: str = "agency-2", *, key: bool = True, validity: Validity | None = None) -> IssuingCA:
     """The files of a further CA of agencies, as a ceremony writes them."""
-    made = scene.hierarchy.root.issue_issuing_ca(Kind.AGENCY)
+    made = scene.hierarchy.root.issue_issuing_ca(Kind.AGENCY, validity=validity)
     place = scene.directory / "authorities" / name
     place.mkdir()
     if key:

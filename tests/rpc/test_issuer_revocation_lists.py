@@ -1,6 +1,8 @@
 """Published revocation lists: what they hold, that openssl believes them, and that no number ever goes back."""
 
+import shutil
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import SystemClock
 from services.mesh.core.rights import Policy
-from tests.issuer_fixture import IssuerScene, p256_key
+from tests.issuer_fixture import IssuerScene, p256_key, write_authorities
 from tests.mesh_fixture import ENVIRONMENT, Desk, Running, Stage, refused, wait_until
 from tests.rpc.test_issuer_revocation import SUPERSEDED, enrolled, revocation
 
@@ -164,6 +166,26 @@ def test_list_of_a_restored_store_goes_on_above_the_published_one_and_forgets_no
     entry = published(scene).get_revoked_certificate_by_serial_number(lost)
     assert entry is not None
     assert entry.extensions.get_extension_for_class(x509.CRLReason).value.reason == x509.ReasonFlags.key_compromise
+
+
+def test_number_rises_even_if_store_and_directory_are_lost(scene: IssuerScene) -> None:
+    before = number_of(published(scene))
+    scene.rows("DELETE FROM revocation_lists RETURNING 1")
+    place_of(scene).unlink()
+    clock = MovedClock()
+    clock.ahead = timedelta(minutes=1)
+    lists(scene, clock).step()
+    assert number_of(published(scene)) > before
+    assert number_of(published(scene)) >= int(datetime.now(UTC).timestamp())
+
+
+def test_authority_whose_key_is_gone_keeps_no_other_from_its_list(scene: IssuerScene, tmp_path: Path) -> None:
+    others = write_authorities(tmp_path / "authorities", scene.hierarchy)
+    shutil.rmtree(others / "agency")
+    office = replace(office_of(scene), keyring=Keyring(others, None, ENVIRONMENT))
+    scene.rows("DELETE FROM revocation_lists RETURNING 1")
+    RevocationLists(office, tmp_path / "lists").step()
+    assert [place.name for place in (tmp_path / "lists").iterdir()] == [crl_file_name(scene.hierarchy.operator.key_id)]
 
 
 @pytest.mark.parametrize("content", [b"", b"garbage", b"\x30\x03\x02\x01\x01"])

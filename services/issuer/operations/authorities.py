@@ -90,8 +90,10 @@ class AuthorityOperations:
         def act(turn: _Turn) -> AuthorityMoved:
             prepared = _find(turn.tx, key_id)
             activated = prepared.moved(AuthorityState.ACTIVE, turn.now)
-            self._office.keyring.signer(key_id)
+            signer = self._office.keyring.signer(key_id)
             _require_unexpired(activated, turn.now)
+            if turn.now < signer.certificate.not_valid_before_utc:
+                raise StateNotAllowed(object=f"authority {key_id}", state="NOT_YET_VALID")
             if behind := _behind(prepared, turn.rooms):
                 raise AuthorityNotAcknowledged(rooms=", ".join(behind))
             active = turn.tx.authorities.active(activated.host)

@@ -7,8 +7,9 @@ from uuid import UUID
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from npd_pki.authority import IssuingCA
 from npd_pki.errors import KeyUnacceptable as PkiKeyUnacceptable
-from npd_pki.errors import PkiError, ProfileNotEntitled, ValidityMalformed, ValidityTooLong
+from npd_pki.errors import ProfileNotEntitled, ValidityTooLong
 from npd_pki.identity import Identity
 from npd_pki.issuance import PreparedCertificate
 from npd_pki.profile import CLIENT_TLS, SIGNING
@@ -35,7 +36,7 @@ from services.issuer.operations.office import Office
 from services.issuer.repository import Ledger
 from services.mesh.core import failpoints
 from services.mesh.core.authorities import AuthorityState
-from services.mesh.core.caller import CallerKind, SpiffeId
+from services.mesh.core.caller import CallerKind, CertificateRevoked, SpiffeId
 from services.mesh.core.errors import StateNotAllowed
 
 PROFILES = {Profile.CLIENT_TLS: CLIENT_TLS, Profile.SIGNING: SIGNING}
@@ -53,10 +54,12 @@ class Issuing:
 
         1. Commit the intent: serial number, names, key, end. From now on it can be revoked, whatever happens.
         2. Sign just that; it was linted before (npd_pki).
-        3. Commit the result, and the act for the authority log, before anybody gets the certificate.
+        3. Commit the result, and the act for the authority log, before anybody gets the certificate. What was revoked
+           since the intent is given to nobody.
 
         After a crash between 1 and 3 the same application gets another certificate; the intent stays listed. Raises
-        ApplicationUnknown, StateNotAllowed, KeyBlocked, AuthorityMissing, AuthorityKeyUnusable, ValidityNotAllowed.
+        ApplicationUnknown, StateNotAllowed, KeyBlocked, AuthorityMissing, AuthorityKeyUnusable, ValidityNotAllowed,
+        CertificateRevoked.
         """
         with self._office.database.transaction() as tx:  # (1)
             application = self._find(tx, application_id)
@@ -70,6 +73,7 @@ class Issuing:
         with self._office.database.transaction() as tx:  # (3)
             application = self._find(tx, application_id)
             if application.certificate is None:  # else a repeat came before us: the intent stays without a result
+                _require_unrevoked(tx, intent.name)
                 tx.certificates.complete(intent.name, signed.certificate.public_bytes(Encoding.DER))
                 tx.applications.complete(application_id, intent.name)
                 about = f"{intent.name} ({application.profile.name}) for {application.identity}"
@@ -121,10 +125,13 @@ class Issuing:
         if authority is None:
             raise AuthorityMissing(kind=identity.kind.value)
         now, terms = self._office.clock.now(), PROFILES[application.profile]
+        signer = self._office.keyring.signer(authority.key_id)
+        if not signer.certificate.not_valid_before_utc <= now < authority.expire_time:
+            raise AuthorityMissing(kind=identity.kind.value)
         if application.profile_version != terms.version:  # other terms than those that were applied for
             raise StateNotAllowed(object=f"application {application.application_id}", state="PROFILE_CHANGED")
-        validity = _validity(terms, now, authority)
-        prepared = self._prepare(authority, terms, application, validity)
+        validity = Validity(now - BACKDATING, min(now + terms.default_life, authority.expire_time))
+        prepared = _prepare(signer, terms, application, validity)
         is_agency = identity.kind is CallerKind.AGENCY
         intent = Certificate(
             name=CertificateName(authority.key_id, f"{prepared.serial:x}"),
@@ -140,19 +147,24 @@ class Issuing:
         )
         return authority, prepared, intent
 
-    def _prepare(
-        self, authority: Authority, terms: Terms, application: Application, validity: Validity
-    ) -> PreparedCertificate:
-        signer = self._office.keyring.signer(authority.key_id)
-        key = proven_public_key(x509.load_der_x509_csr(application.csr))
-        try:
-            return signer.prepare(terms, str(Identity.parse(application.identity)), key, validity=validity)
-        except PkiKeyUnacceptable as error:
-            raise KeyUnacceptable() from error
-        except ProfileNotEntitled as error:
-            raise domain.ProfileNotEntitled(profile=application.profile.name) from error
-        except ValidityTooLong as error:
-            raise ValidityNotAllowed(longest_time=terms.longest_life) from error
+
+def _prepare(signer: IssuingCA, terms: Terms, application: Application, validity: Validity) -> PreparedCertificate:
+    key = proven_public_key(x509.load_der_x509_csr(application.csr))
+    try:
+        return signer.prepare(terms, str(Identity.parse(application.identity)), key, validity=validity)
+    except PkiKeyUnacceptable as error:
+        raise KeyUnacceptable() from error
+    except ProfileNotEntitled as error:
+        raise domain.ProfileNotEntitled(profile=application.profile.name) from error
+    except ValidityTooLong as error:
+        raise ValidityNotAllowed(longest_time=terms.longest_life) from error
+
+
+def _require_unrevoked(tx: Ledger, name: CertificateName) -> None:
+    """Raises CertificateRevoked; a revocation that comes now waits for the end of the transaction."""
+    found = tx.certificates.find(name, lock=True)
+    if found is not None and found.revoke_time is not None:
+        raise CertificateRevoked(revoke_time=found.revoke_time.isoformat())
 
 
 def _chain(tx: Ledger, certificate: Certificate) -> bytes:
@@ -160,10 +172,3 @@ def _chain(tx: Ledger, certificate: Certificate) -> bytes:
     links = [certificate.der, authority.certificate if authority else b""]
     return "".join(DER_cert_to_PEM_cert(link) for link in links if link).encode() if certificate.der else b""
 
-
-def _validity(terms: Terms, now: datetime, authority: Authority) -> Validity:
-    """The profile's default life, but never beyond the issuer's end. Raises ValidityNotAllowed past that end."""
-    try:
-        return Validity(now - BACKDATING, min(now + terms.default_life, authority.expire_time))
-    except (ValidityMalformed, PkiError) as error:
-        raise ValidityNotAllowed(longest_time=authority.expire_time.isoformat()) from error

@@ -64,7 +64,7 @@ class RenewalOperations:
         if tx.certificates.adopt(held):
             about = f"{held.name} ({held.profile.name}) for {held.identity}: issued elsewhere, known from now on"
             self._office.tell(tx, method, held.identity, about, self._office.clock.now())
-        known = tx.certificates.find(held.name, lock=True)
+        known = tx.certificates.find(held.name)
         if known is not None and known.revoke_time is not None:
             raise CertificateRevoked(revoke_time=known.revoke_time.isoformat())
         if known is not None and not known.der:  # it was to be issued here, and nobody knew that it was

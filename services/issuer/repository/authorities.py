@@ -51,8 +51,10 @@ class Authorities:
 
         So nobody counts its leaves for the last time between this and the intent that follows.
         """
+        # A query that waited for a rollover sees the end of the former, and not yet the next: that takes another query.
         query = AUTHORITIES.select().where(_A.host == host, _A.state == AuthorityState.ACTIVE.name)
-        row = self._connection.execute(query.with_for_update(read=True)).first()
+        locked = query.with_for_update(read=True)
+        row = self._connection.execute(locked).first() or self._connection.execute(locked).first()
         return _authority(row) if row else None
 
     def revocation_list(self, key_id: str) -> RevocationListRow | None:
