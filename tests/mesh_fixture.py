@@ -46,7 +46,8 @@ from services.mesh.core.background import Stopping
 from services.mesh.core.clock import Clock, SystemClock, legal_date
 from services.mesh.core.following import Followed
 from services.mesh.migrate import migrate
-from services.mesh.wire.room import House, Room, Serving
+from services.mesh.wire.room import House, Room
+from services.mesh.wire.serving import Serving
 from services.registry import law, operators
 
 ENVIRONMENT = "test.npd.example"

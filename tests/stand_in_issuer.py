@@ -1,7 +1,7 @@
 """A small issuer and its door for npd-client's own tests: real TLS and certificates, scripted faults, no store."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from tests.certificates import TestPki
 LIFE = timedelta(days=30)
 
 
-def reject(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str) -> None:
+def reject(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, *, retry_after: int = 0) -> None:
     """Refuse as the rooms do: with the reason in google.rpc.Status."""
     from google.rpc import error_details_pb2, status_pb2
     from grpc_status import rpc_status
@@ -35,6 +35,10 @@ def reject(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str) ->
     status = status_pb2.Status(code=code.value[0], message=reason)
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=reason, domain="npd"))
     status.details.add().Pack(error_details_pb2.RequestInfo(request_id=uuid4().hex))
+    if retry_after:
+        delay = error_details_pb2.RetryInfo()
+        delay.retry_delay.seconds = retry_after
+        status.details.add().Pack(delay)
     context.abort_with_status(rpc_status.to_status(status))
 
 
@@ -55,6 +59,8 @@ class Issuer(
     lost_answers: int = 0
     """As many requests are granted without an answer."""
     refusals: list[tuple[grpc.StatusCode, str]] = field(default_factory=list)
+    retry_after: int = 0
+    """Seconds that refusals ask to wait."""
     issue: Callable[[str, Any], bytes] | None = None
     """Issues another chain than the right one."""
     is_pending: bool = False
@@ -175,7 +181,7 @@ class Issuer(
 
     def _refuse(self, context: grpc.ServicerContext) -> None:
         if self.refusals:
-            reject(context, *self.refusals.pop(0))
+            reject(context, *self.refusals.pop(0), retry_after=self.retry_after)
 
     def _lose(self, context: grpc.ServicerContext) -> None:
         if self.lost_answers:
@@ -183,7 +189,9 @@ class Issuer(
             context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
 
 
-def issued(pki: TestPki, uri: str, public_key: Any, *, validity: Validity | None = None) -> bytes:
+def issued(
+    pki: TestPki, uri: str, public_key: Any, *, validity: Validity | None = None, others: Sequence[str] = ()
+) -> bytes:
     """The content of tls.crt: a leaf for any kind of key, of the agencies' CA."""
     authority = pki.hierarchy.of(Kind.AGENCY)
     validity = validity or Validity.lasting(LIFE)
@@ -196,7 +204,10 @@ def issued(pki: TestPki, uri: str, public_key: Any, *, validity: Validity | None
         .not_valid_before(validity.not_before)
         .not_valid_after(validity.not_after)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=True)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.UniformResourceIdentifier(name) for name in (uri, *others)]),
+            critical=True,
+        )
         .add_extension(x509.ExtendedKeyUsage(CLIENT_TLS.purposes), critical=False)
     )
     return certificates_pem([builder.sign(authority.key, hashes.SHA256()), authority.certificate])

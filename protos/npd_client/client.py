@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date
 from time import monotonic
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -38,8 +38,10 @@ from npd.sharing.v1 import (
 from npd_client.channel import ChannelOption, RotatingChannel, Timing
 from npd_client.credentials import DirectoryPath
 from npd_client.errors import Refusal, Unreachable, refusal_of
-from npd_client.renewal import RenewalTiming, Renewer
 from npd_client.watching import SHORTEST_PAUSE, Interruption, watch
+
+if TYPE_CHECKING:
+    from npd_client.renewal import RenewalTiming, Renewer
 
 Stub = TypeVar("Stub")
 
@@ -112,7 +114,7 @@ class Client:
         timing: Timing | None = None,
         options: Iterable[ChannelOption] = (),
         renew: bool = True,
-        renewal: RenewalTiming | None = None,
+        renewal: "RenewalTiming | None" = None,
     ) -> None:
         self._addresses = addresses
         self._directory = directory
@@ -368,8 +370,10 @@ class Client:
             raise refusal_of(error, channel.credentials, channel.target) from error
 
 
-def _renewer_of(client: Client, directory: DirectoryPath, timing: RenewalTiming | None) -> Renewer:
+def _renewer_of(client: Client, directory: DirectoryPath, timing: "RenewalTiming | None") -> "Renewer":
     """A renewer that does not keep a client alive which was forgotten without being closed."""
+    from npd_client.renewal import Renewer  # a quarter of the time to import a Client, for those alone who renew
+
     reference = weakref.ref(client)
 
     def issuer() -> RotatingChannel | None:

@@ -187,11 +187,13 @@ def _read(place: Path, path: Path) -> tuple[bytes, bool]:
 
 
 def _is_exposed(status: os.stat_result) -> bool:
-    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes)."""
+    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes).
+
+    Unlike PostgreSQL root may use what it has lent: it has to renew it.
+    """
     if sys.platform == "win32":
         return False
-    lent_by_root = status.st_uid == 0 and os.geteuid() != 0
-    return bool(status.st_mode & (0o037 if lent_by_root else 0o077))
+    return bool(status.st_mode & (0o037 if status.st_uid == 0 else 0o077))
 
 
 def require_private(files: CredentialFiles) -> None:
@@ -205,11 +207,16 @@ def require_private(files: CredentialFiles) -> None:
 
 def identity_of(leaf: x509.Certificate) -> str:
     """The first URI that a certificate names; empty if it names none."""
+    return next(iter(identities_of(leaf)), "")
+
+
+def identities_of(leaf: x509.Certificate) -> list[str]:
+    """The URIs that a certificate names. Rooms refuse one that does not name exactly one."""
     try:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
-        return ""
-    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), "")
+        return []
+    return names.get_values_for_type(x509.UniformResourceIdentifier)
 
 
 def require_valid_at(path: Path, leaf: x509.Certificate, now: datetime) -> None:
@@ -320,13 +327,16 @@ def require_chain(
 def _leads(
     certificate: x509.Certificate, presented: Sequence[x509.Certificate], anchors: Sequence[x509.Certificate]
 ) -> bool:
-    if any(_issued(certificate, anchor) for anchor in anchors):
-        return True
-    return any(
-        _leads(above, [other for other in presented if other is not above], anchors)
-        for above in presented
-        if _issued(certificate, above)
-    )
+    # Each is looked at once: to try every path through cross-certificates of one key would take for ever.
+    reached, left = [certificate], list(presented)
+    while reached:
+        current = reached.pop()
+        if any(_issued(current, anchor) for anchor in anchors):
+            return True
+        above = [other for other in left if _issued(current, other)]
+        left = [other for other in left if other not in above]
+        reached += above
+    return False
 
 
 def _issued(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:

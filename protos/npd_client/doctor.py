@@ -73,7 +73,7 @@ def _own(files: CredentialFiles, now: datetime) -> list[Check]:
         lambda: require_private(files),
         Said("Only its owner reads the key.", "Chỉ chủ sở hữu đọc được khóa."),
     )
-    whole = judged("pem", lambda: _parsed(files), Said("Every PEM block is whole.", "Các khối PEM đầy đủ."))
+    whole = judged("pem", lambda: _parsed(files), Said("The certificates are whole.", "Các chứng thư đầy đủ."))
     if whole.result is Result.FAILED:
         return [private, whole, *(after(name, "pem") for name in _OWN[2:])]
     (leaf, *presented), anchors = _parsed(files)

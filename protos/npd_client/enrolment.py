@@ -30,10 +30,10 @@ from npd_client.credentials import (
 )
 from npd_client.door import Door, answer_of, open_door
 from npd_client.errors import Refusal
-from npd_client.pending import Pending, remove_pending
-from npd_client.renewal import EnrolmentPending, ends_request
+from npd_client.pending import PENDING, Pending, remove_pending
+from npd_client.renewal import ends_request, successor_request, take_successor
 from npd_client.store import locked
-from npd_client.taking import Answer, AnswerEarly, AnswerUnfit, Taken, take
+from npd_client.taking import Answer, Taken, take
 from npd_client.trust import read_roots
 
 EXPIRED_CONTEXT = b"npd-renew-expired-v1\n"
@@ -44,7 +44,11 @@ _TOKEN_REFUSALS = ("TOKEN_UNKNOWN", "TOKEN_USED", "TOKEN_EXPIRED")
 
 
 class DirectoryTaken(CredentialsError):
-    """The directory holds a certificate already."""
+    """The directory holds a certificate or a key already."""
+
+
+class TokenMissing(CredentialsError):
+    """No enrolment begins without a token."""
 
 
 class NothingPending(CredentialsError):
@@ -52,7 +56,7 @@ class NothingPending(CredentialsError):
 
 
 class AnotherPending(CredentialsError):
-    """Another request is under way in this directory."""
+    """An enrolment by another token is under way in this directory."""
 
 
 class ApplicationEnded(CredentialsError):
@@ -90,36 +94,37 @@ def enrol(
 ) -> Enrolment:
     """Bring a token to the door and take the certificate into use, or learn that the application waits.
 
-    1. `roots` (the content of ca.crt) are roots. The directory, made if absent, holds no certificate yet, unless it is
-       to be replaced (`over_existing`).
+    1. `roots` (the content of ca.crt) are roots. The directory, made if absent, holds no certificate and no other key
+       yet, unless they are to be replaced (`over_existing`).
     2. A key is made and a request for it written; or `csr` is brought along, and its key stays where it is: then no
        tls.key is written, and one that lies in the directory stays if it is that key. The same token again sends the
        very same request.
     3. The door answers. After a refusal that leaves the token unused, or useless, nothing stays behind.
     4. The certificate, once there, is checked and taken into use; `resume` asks for it later.
 
-    Raises RootsMalformed, DirectoryTaken, AnotherPending, KeyTypeUnknown, RequestMalformed, Refusal (Unreachable:
-    nobody knows whether the token is used; the same again finds out), AnswerUnfit, ApplicationEnded, OSError.
+    Raises RootsMalformed, TokenMissing, DirectoryTaken, AnotherPending, KeyTypeUnknown, RequestMalformed, Refusal
+    (Unreachable: nobody knows whether the token is used; the same again finds out), AnswerUnfit, ApplicationEnded,
+    OSError.
     """
     read_roots(roots)  # (1)
+    if not token:
+        raise TokenMissing("The token is empty. Take the one that the operator handed over.")
     place = Path(directory)
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(place, patience=_PATIENCE):
         pending = Pending.read(place)
-        if pending is not None and pending.token != token:
-            raise AnotherPending(
-                f"Another request is under way in {place}: `npd-client enrol --resume` finishes it. To give it up, "
-                f"remove {place / 'pending'}."
-            )
-        if pending is None:
-            if (place / CERTIFICATE_FILE).exists() and not over_existing:
-                raise DirectoryTaken(
-                    f"{place} holds a certificate already. Renew it (`npd-client renew`), enrol into another "
-                    "directory, or say that it shall be replaced (--replace)."
-                )
+        if pending is None or not pending.token:  # a renewal under way ends with the certificate that it is for
             fresh = Pending.brought(csr) if csr else Pending.made(key_type)  # (2)
+            if not over_existing:
+                _require_free(place, fresh)
+            remove_pending(place)
             pending = replace(fresh, token=token, roots=roots, door=door)
             pending.write(place)
+        elif pending.token != token:
+            raise AnotherPending(
+                f"Another enrolment is under way in {place}: `npd-client enrol --resume` finishes it. To give it up, "
+                f"remove {place / PENDING}."
+            )
         else:
             pending = pending.at_door(place, door, roots)
         with open_door(door, roots) as opened:
@@ -160,26 +165,27 @@ def renew_expired(door: str, directory: DirectoryPath, *, now: datetime | None =
     """
     with locked(directory, patience=_PATIENCE):
         files, leaf = _lapsed(directory, now or datetime.now(UTC))
-        pending = Pending.read(directory)
-        if pending is not None and pending.token:
-            raise EnrolmentPending(f"{directory} waits for an enrolment: `npd-client enrol --resume` first.")
-        if pending is None or not pending.private_key or pending.public_key == spki_of(leaf.public_key()):
-            remove_pending(directory)
-            pending = Pending.like(leaf.public_key())
-            pending.write(directory)
+        pending = successor_request(directory, leaf)
         message = EXPIRED_CONTEXT + pending.request_id.encode() + b"\n" + pending.csr
         signature = _sign(files.private_key, message)
         chain, roots = files.certificate_chain, files.root_certificates
         with open_door(door, roots) as opened:
             answer = _sent(directory, lambda: opened.renew_expired(pending.request_id, chain, pending.csr, signature))
         told = answer_of(answer.certificate, answer.trust_bundle)
-        try:
-            return take(directory, pending, told, roots, replaces=leaf, now=now)
-        except AnswerEarly:
-            raise
-        except AnswerUnfit:
-            remove_pending(directory)
-            raise
+        return take_successor(directory, pending, told, roots, replaces=leaf, now=now)
+
+
+def _require_free(place: Path, pending: Pending) -> None:
+    if (place / CERTIFICATE_FILE).exists():
+        raise DirectoryTaken(
+            f"{place} holds a certificate already. Renew it (`npd-client renew`), enrol into another directory, or say "
+            "that it shall be replaced (--replace)."
+        )
+    if (place / KEY_FILE).exists() and not _existing_key(place, pending):
+        raise DirectoryTaken(
+            f"{place} holds a key already, to which the certificate would not belong. Enrol with a signing request for "
+            "that key (--csr) or into another directory, or say that it shall be replaced (--replace)."
+        )
 
 
 def _enrol(place: Path, pending: Pending, door: Door) -> Enrolment:

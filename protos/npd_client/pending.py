@@ -90,24 +90,34 @@ class Pending:
         place = Path(directory) / PENDING
         if not place.is_dir():
             return None
+        seen = _stamp(place)
         try:
-            request_id = str(UUID((place / _REQUEST_ID).read_text(encoding="ascii").strip()))
-            found = cls(
-                request_id,
-                (place / _CSR).read_bytes(),
-                _optional(place / KEY_FILE),
-                _optional(place / _TOKEN).decode(),
-                _optional(place / AUTHORITIES_FILE),
-                _optional(place / _DOOR).decode(),
-            )
-            csr = require_proven(found.csr)
-            if found.private_key and spki_of(_public_key_of(found.private_key)) != spki_of(csr.public_key()):
-                raise ValueError
+            found: Self | None = cls._parsed(place)
         except (ValueError, FileNotFoundError, RequestMalformed):
+            found = None
+        if _stamp(place) != seen:  # it ended, or another began, while it was read
+            return cls.read(directory)
+        if found is None:
             raise PendingMalformed(
                 f"{place} holds no whole request of npd-client. Remove it; if a token of an enrolment was used with "
                 "it, ask for a new one."
-            ) from None
+            )
+        return found
+
+    @classmethod
+    def _parsed(cls, place: Path) -> Self:
+        request_id = str(UUID((place / _REQUEST_ID).read_text(encoding="ascii").strip()))
+        found = cls(
+            request_id,
+            (place / _CSR).read_bytes(),
+            _optional(place / KEY_FILE),
+            _optional(place / _TOKEN).decode(),
+            _optional(place / AUTHORITIES_FILE),
+            _optional(place / _DOOR).decode(),
+        )
+        csr = require_proven(found.csr)
+        if found.private_key and spki_of(_public_key_of(found.private_key)) != spki_of(csr.public_key()):
+            raise ValueError
         return found
 
     @property
@@ -194,6 +204,15 @@ def _public_key_of(private_key: bytes) -> PublicKeyTypes:
         return load_pem_private_key(private_key, None).public_key()
     except (TypeError, UnsupportedAlgorithm):
         raise ValueError from None
+
+
+def _stamp(place: Path) -> tuple[int, int]:
+    """What tells one request's directory from the next, in the same place."""
+    try:
+        status = place.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return status.st_ino, status.st_mtime_ns
 
 
 def _optional(path: Path) -> bytes:

@@ -26,6 +26,7 @@ _SCHEME = re.compile(r"^(dns:(//[^/]*/)?|ipv4:|ipv6:)")
 _EXPIRED, _EARLY, _NAME, _ADDRESS, _PURPOSE = 10, 9, 62, 64, 26
 _FOREIGN = (2, 18, 19, 20, 21, 24)
 _OLD_TLS = ("PROTOCOL_VERSION", "UNSUPPORTED_PROTOCOL")
+_ALERTS = ("alert", "unrecognized name")  # OpenSSL 3.0 names no reason for "no application protocol"
 
 
 class TargetMalformed(ValueError):
@@ -92,7 +93,10 @@ def check_reachability(place: Place) -> Check:
 
 
 def check_server_certificate(place: Place, roots: Sequence[x509.Certificate]) -> Check:
-    """Whether the server's certificate is good for this name and leads to a root of ca.crt, over TLS 1.3."""
+    """Whether the server's certificate is good for this name and leads to a root of ca.crt, over TLS 1.3.
+
+    And whether the server asks for one: a room hangs up on who shows none, before its first frame of HTTP/2.
+    """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     context.load_verify_locations(cadata="".join(root.public_bytes(Encoding.PEM).decode() for root in roots))
@@ -100,8 +104,17 @@ def check_server_certificate(place: Place, roots: Sequence[x509.Certificate]) ->
     try:
         with (
             socket.create_connection((place.host, place.port), timeout=PATIENCE) as plain,
-            context.wrap_socket(plain, server_hostname=place.host),
+            context.wrap_socket(plain, server_hostname=place.host) as tls,
         ):
+            if _is_served(tls):
+                return failed(
+                    "server_certificate",
+                    Said(
+                        f"{place} asks nobody for a certificate: it is no room, but perhaps the issuer's door.",
+                        f"{place} không yêu cầu chứng thư: đây không phải dịch vụ của mạng, có thể là door.",
+                    ),
+                    Said("Dial the room's own port.", "Hãy gọi đúng cổng của dịch vụ."),
+                )
             return sound(
                 "server_certificate",
                 f"The server's certificate is good for {place.host}, under your ca.crt, over TLS 1.3.",
@@ -117,6 +130,18 @@ def check_server_certificate(place: Place, roots: Sequence[x509.Certificate]) ->
                 Said(
                     "It is no room of the mesh. Check the address.",
                     "Đây không phải dịch vụ của mạng. Hãy kiểm tra.",
+                ),
+            )
+        if any(alert in str(error) for alert in _ALERTS):
+            return failed(
+                "server_certificate",
+                Said(
+                    f"{place} speaks TLS but broke the handshake off ({error}).",
+                    f"{place} dùng TLS nhưng đã ngắt quá trình bắt tay ({error}).",
+                ),
+                Said(
+                    "It is no room of the mesh, or something in between ends TLS. Check name and port.",
+                    "Đây không phải dịch vụ của mạng, hoặc có thiết bị trung gian. Kiểm tra tên và cổng.",
                 ),
             )
         return _not_tls(place)
@@ -144,6 +169,14 @@ def check_call(target: str, directory: DirectoryPath) -> Check:
     except CredentialsError as error:
         return failed("call", Said(str(error), str(error)))
     return sound("call", f"The mesh takes you for {answer.identity}.", f"Mạng nhận ra bạn là {answer.identity}.")
+
+
+def _is_served(tls: ssl.SSLSocket) -> bool:
+    """Whether the server goes on with somebody who showed no certificate."""
+    try:
+        return bool(tls.recv(1))
+    except OSError:  # ssl.SSLError, too
+        return False
 
 
 def _untrusted(place: Place, error: ssl.SSLCertVerificationError) -> tuple[Said, Said]:

@@ -67,10 +67,15 @@ class Window:
     is_urgent: bool
 
     @classmethod
-    def of(cls, wire: certificate_pb2.RenewalWindow) -> "Window":
-        """Read the wire's; an end before the start is the start."""
-        start = wire.start_time.ToDatetime(tzinfo=UTC)
-        return cls(start, max(start, wire.end_time.ToDatetime(tzinfo=UTC)), wire.is_urgent)
+    def of(cls, wire: certificate_pb2.RenewalWindow, leaf: x509.Certificate) -> "Window":
+        """Read the wire's for a certificate; an end before the start is the start.
+
+        Whatever the issuer tells, no window goes on into the last tenth of the certificate's life.
+        """
+        end = leaf.not_valid_after_utc
+        latest = end - (end - leaf.not_valid_before_utc) / 10
+        start = min(wire.start_time.ToDatetime(tzinfo=UTC), latest)
+        return cls(start, max(start, min(wire.end_time.ToDatetime(tzinfo=UTC), latest)), wire.is_urgent)
 
     def moment(self) -> datetime:
         """A moment in it, at random, so that not all certificates of a day are renewed in one second."""
@@ -105,7 +110,7 @@ def ask_window(channel: RotatingChannel, *, timeout: float = CALL_TIMEOUT) -> Wi
         answer = stub.GetRenewalWindow(certificate_pb2.GetRenewalWindowRequest(), timeout=timeout)
     except grpc.RpcError as error:
         raise refusal_of(error, channel.credentials, channel.target) from error
-    return Window.of(answer.window)
+    return Window.of(answer.window, channel.credentials.leaf)
 
 
 def renew(
@@ -132,7 +137,7 @@ def renew(
         current = Credentials.from_directory(directory)
         if only is not None and current.leaf.serial_number != only:  # (2)
             raise AlreadyRenewed(f"The certificate in {directory} was renewed by another process already.")
-        pending = _request(directory, current.leaf)  # (3)
+        pending = successor_request(directory, current.leaf)  # (3)
         stub = certificate_pb2_grpc.CertificateServiceStub(channel)
         request = certificate_pb2.RenewCertificateRequest(
             request_id=pending.request_id,
@@ -147,13 +152,45 @@ def renew(
                 remove_pending(directory)
             raise refusal from error
         told = Answer(answer.certificate.certificate_chain, answer.trust_bundle)
-        try:
-            return take(directory, pending, told, current.files.root_certificates, replaces=current.leaf)  # (5)
-        except AnswerEarly:
-            raise
-        except AnswerUnfit:
-            remove_pending(directory)
-            raise
+        return take_successor(directory, pending, told, current.files.root_certificates, replaces=current.leaf)  # (5)
+
+
+def successor_request(directory: DirectoryPath, leaf: x509.Certificate) -> Pending:
+    """The request under way for the successor of a certificate, otherwise a new one, on the disk.
+
+    One whose key is that of the certificate was granted and taken; only its end was cut off. Raises EnrolmentPending.
+    """
+    pending = Pending.read(directory)
+    if pending is not None and not (pending.private_key and pending.public_key == spki_of(leaf.public_key())):
+        if pending.token:
+            raise EnrolmentPending(
+                f"{directory} waits for the answer to an enrolment: `npd-client enrol --resume` first."
+            )
+        if pending.private_key:
+            return pending
+    remove_pending(directory)
+    pending = Pending.like(leaf.public_key())
+    pending.write(directory)
+    return pending
+
+
+def take_successor(
+    directory: DirectoryPath,
+    pending: Pending,
+    answer: Answer,
+    roots: bytes,
+    *,
+    replaces: x509.Certificate,
+    now: datetime | None = None,
+) -> Taken:
+    """Take a renewed certificate into use; one that will never fit ends the request, so that the next has a new key."""
+    try:
+        return take(directory, pending, answer, roots, replaces=replaces, now=now)
+    except AnswerEarly:
+        raise
+    except AnswerUnfit:
+        remove_pending(directory)
+        raise
 
 
 def ends_request(refusal: Refusal) -> bool:
@@ -293,10 +330,9 @@ class Renewer:
         pause = min(self._timing.first_pause * 2 ** min(self._failures - 1, 16), self._timing.longest_pause)
         if _is_lasting(error):
             pause = self._timing.longest_pause
+        pause = _RANDOM.uniform(pause / 2, pause)
         asked = error.retry_after.total_seconds() if isinstance(error, Refusal) and error.retry_after else 0.0
-        return (
-            max(asked, _RANDOM.uniform(pause / 2, pause)) if asked else self._in_time(_RANDOM.uniform(pause / 2, pause))
-        )
+        return max(min(asked, self._timing.longest_pause), pause) if asked else self._in_time(pause)
 
     def _in_time(self, pause: float) -> float:
         """Never wait longer than a tenth of what is left of the certificate, where leaves live shortly."""
@@ -320,16 +356,3 @@ def _is_lasting(error: Exception) -> bool:
     if not isinstance(error, Refusal) or isinstance(error, Unreachable) or error.reason in _PASSING:
         return False
     return error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)
-
-
-def _request(directory: DirectoryPath, leaf: x509.Certificate) -> Pending:
-    """The request under way, otherwise a new one, on the disk."""
-    pending = Pending.read(directory)
-    if pending is not None and pending.token:
-        raise EnrolmentPending(f"{directory} waits for the answer to an enrolment: `npd-client enrol --resume` first.")
-    if pending is not None and pending.private_key and pending.public_key != spki_of(leaf.public_key()):
-        return pending
-    remove_pending(directory)
-    pending = Pending.like(leaf.public_key())
-    pending.write(directory)
-    return pending

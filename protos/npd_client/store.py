@@ -90,7 +90,11 @@ def locked(directory: DirectoryPath, *, patience: float = 0.0) -> Iterator[None]
                         "all."
                     ) from None
             sleep(0.05)
-        yield
+        try:
+            yield
+        finally:
+            # Closing alone would leave it locked for as long as a process lives that was forked meanwhile.
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
     finally:
         os.close(descriptor)
 
@@ -112,8 +116,8 @@ def steps(directory: DirectoryPath, files: Mapping[str, bytes]) -> Iterator[str]
     2. `..data` is pointed to it.
     3. One by one they are replaced by links through `..data`, to the very same bytes.
     4. The new files are written as a generation of their own and forced to the disk; nobody sees it yet.
-    5. `..data` is pointed to it, in one rename: this is the swap.
-    6. Files that there were none of before get their links.
+    5. Files that there were none of before get their links, which lead nowhere until the swap.
+    6. `..data` is pointed to it, in one rename: this is the swap.
     7. Generations but this one and the one before are removed.
     """
     require_replaceable(directory)
@@ -124,12 +128,12 @@ def steps(directory: DirectoryPath, files: Mapping[str, bytes]) -> Iterator[str]
     before = _generation(place)
     new = _write_generation(place, files)
     yield "new generation"  # (4)
-    _point(place, DATA_LINK, new.name)
-    yield "swap"  # (5)
     for name in _LINKED:
         if name in files and not _is_linked(place, name):
             _point(place, name, f"{DATA_LINK}/{name}")
-            yield f"link {name}"  # (6)
+            yield f"link {name}"  # (5)
+    _point(place, DATA_LINK, new.name)
+    yield "swap"  # (6)
     for old in place.iterdir():
         if _is_ours(old.name) and old != new and old != before:
             shutil.rmtree(old, ignore_errors=True)
@@ -174,15 +178,20 @@ def _write_generation(place: Path, files: Mapping[str, bytes]) -> Path:
     """A new generation, whole on the disk. Its files belong to whom the old ones belonged, also if root wrote them."""
     generation = place / datetime.now(UTC).strftime(_STAMP)
     generation.mkdir(mode=0o755)
-    for name in _KEPT:
-        if name in files:
-            old, new = place / name, generation / name
-            _write(new, files[name], _key_mode(old) if name == KEY_FILE else 0o644)
-            keep_owner(new, old if old.exists() else place)
-    generation.chmod(0o755)
-    keep_owner(generation, place)
-    force_directory(generation)
-    force_directory(place)
+    try:
+        for name in _KEPT:
+            if name in files:
+                old, new = place / name, generation / name
+                _write(new, files[name], _key_mode(old) if name == KEY_FILE else 0o644)
+                keep_owner(new, old if old.exists() else place)
+        generation.chmod(0o755)
+        keep_owner(generation, place)
+        force_directory(generation)
+        force_directory(place)
+    except OSError:
+        # On a full disk every attempt would leave one more, with a private key.
+        shutil.rmtree(generation, ignore_errors=True)
+        raise
     return generation
 
 
@@ -199,7 +208,7 @@ def _key_mode(old: Path) -> int:
     """Its owner alone reads a key, unless root lent the old one to a group: whoever reads it so must go on to."""
     with suppress(OSError):
         status = old.stat()
-        if status.st_uid == 0 and os.geteuid() == 0 and status.st_mode & 0o040:
+        if status.st_uid == 0 and os.geteuid() == 0 and status.st_mode & 0o047 == 0o040:
             return 0o640
     return 0o600
 

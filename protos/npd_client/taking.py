@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_client.credentials import (
     AUTHORITIES_FILE,
@@ -15,6 +16,7 @@ from npd_client.credentials import (
     CredentialsError,
     DirectoryPath,
     certificates_of,
+    identities_of,
     identity_of,
     is_issued_by_itself,
     require_chain,
@@ -25,6 +27,9 @@ from npd_client.credentials import (
 from npd_client.pending import Pending, remove_pending
 from npd_client.store import BUNDLE_FILE, read_bundle, replace_credentials
 from npd_client.trust import read_trust_bundle, sequence_taken
+
+LONGEST_CHAIN = 10_000
+"""Bytes of PEM. Measured: gRPC ends each handshake with more than about 12 KB, so that no call would get through."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -71,8 +76,8 @@ def take(
 ) -> Taken:
     """Take the answer to a pending request into use, or refuse it; to be called under `store.locked`.
 
-    1. The answer is whole, and its first certificate is for the key of the request.
-    2. It names an identity; if it `replaces` a certificate, that one's, and it is not older.
+    1. The answer is whole, not longer than a handshake can carry; its first certificate is for the key of the request.
+    2. It names one identity; if it `replaces` a certificate, that one's, and it is not older.
     3. The roots become those of the trust bundle, if a root trusted already signed it and its sequence is higher than
        that of the last; otherwise they stay. A bundle that is not to be believed is logged, and costs no renewal.
     4. It is for TLS clients, valid now, and leads to these roots.
@@ -84,7 +89,9 @@ def take(
     """
     now = now or datetime.now(UTC)
     try:
-        leaf, *presented = certificates_of(_place(CERTIFICATE_FILE), answer.certificate_chain)  # (1)
+        if len(answer.certificate_chain) > LONGEST_CHAIN:  # (1)
+            raise AnswerUnfit("The issuer sent a chain too long for any handshake. Tell the operator.")
+        leaf, *presented = certificates_of(_place(CERTIFICATE_FILE), answer.certificate_chain)
         _require_answered(pending, leaf, replaces)  # (1) (2)
         trusted, bundle = _roots_after(directory, roots, answer.trust_bundle, identity_of(leaf), now)  # (3)
         require_client_usage(_place(CERTIFICATE_FILE), leaf)  # (4)
@@ -99,7 +106,8 @@ def take(
         raise AnswerEarly(f"The new certificate was not taken: {error}") from None
     except CredentialsError as error:
         raise AnswerUnfit(f"The new certificate was not taken, the old files stay: {error}") from None
-    files = {CERTIFICATE_FILE: answer.certificate_chain, AUTHORITIES_FILE: trusted}
+    chain = b"".join(one.public_bytes(Encoding.PEM) for one in (leaf, *presented))
+    files = {CERTIFICATE_FILE: chain, AUTHORITIES_FILE: trusted}
     key = pending.private_key or existing_key
     files |= {KEY_FILE: key} if key else {}
     files |= {BUNDLE_FILE: bundle} if bundle else {}
@@ -111,15 +119,14 @@ def take(
 def _require_answered(pending: Pending, leaf: x509.Certificate, replaces: x509.Certificate | None) -> None:
     if spki_of(leaf.public_key()) != pending.public_key:
         raise AnswerUnfit("The issuer sent a certificate for another key than the one asked for. Tell the operator.")
-    identity = identity_of(leaf)
-    if not identity:
-        raise AnswerUnfit("The issuer sent a certificate that names no identity. Tell the operator.")
+    if len(identities_of(leaf)) != 1:
+        raise AnswerUnfit("The issuer sent a certificate that does not name exactly one identity. Tell the operator.")
     if replaces is None:
         return
-    if identity != identity_of(replaces):
+    if identity_of(leaf) != identity_of(replaces):
         raise AnswerUnfit(
-            f"The issuer sent a certificate for {identity}, but yours is for {identity_of(replaces)}. Tell the "
-            "operator."
+            f"The issuer sent a certificate for {identity_of(leaf)}, but yours is for {identity_of(replaces)}. "
+            "Tell the operator."
         )
     if leaf.not_valid_before_utc < replaces.not_valid_before_utc:
         raise AnswerStale("The issuer sent a certificate that is older than the one in use.")

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -25,7 +26,14 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from npd_client.credentials import CredentialsError, is_issued_by_itself, spki_of
+from npd_client.credentials import (
+    AUTHORITIES_FILE,
+    CredentialsError,
+    PemIncomplete,
+    certificates_of,
+    is_issued_by_itself,
+    spki_of,
+)
 
 MAX_BUNDLE_SIZE = 1_000_000
 
@@ -104,11 +112,9 @@ def read_roots(pem: bytes) -> tuple[x509.Certificate, ...]:
     Raises RootsMalformed.
     """
     try:
-        found = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        found = []
-    if not found:
-        raise RootsMalformed("The file of roots holds no whole certificate in PEM form. Is it the ca.crt, and not DER?")
+        found = certificates_of(Path(AUTHORITIES_FILE), pem)
+    except PemIncomplete as error:
+        raise RootsMalformed(f"The file of roots is not in order. {error}") from None
     for one in found:
         if not is_issued_by_itself(one):
             raise RootsMalformed(

@@ -16,8 +16,9 @@ from services.mesh.core.db import Database, open_engine
 from services.mesh.core.errors import StoreUnavailable
 from services.mesh.core.methods import Methods
 from services.mesh.wire.credentials import ServerCredentials
-from services.mesh.wire.room import OWN_METHODS, House, Room
+from services.mesh.wire.room import House, Room
 from services.mesh.wire.server import HEALTH_METHODS, MethodsIncomplete, require_complete
+from services.mesh.wire.serving import OWN_METHODS
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from services.cli import rooms
 from services.mesh.core import config, logs
 from services.mesh.core.config import SettingsInvalid
 from services.mesh.core.schema import SchemaOutdated
-from services.mesh.wire import room as rooms_at_work
+from services.mesh.wire import serving
 from services.mesh.wire.server import MethodsIncomplete
 
 
@@ -16,7 +16,7 @@ def serve(name: str) -> int:
     try:
         room = rooms.load(name)
         logs.configure(room.name, config.load(room.settings).log_level)
-        rooms_at_work.serve(room)
+        serving.serve(room)
     except (rooms.RoomUnknown, SettingsInvalid) as error:
         return _refuse(name, error, 2)
     except (CredentialsError, SchemaOutdated, MethodsIncomplete, OSError, RuntimeError) as error:

@@ -64,7 +64,7 @@ class Settings(RoomSettings):
     door_listen: str = Field(description="host:port of the door, such as 0.0.0.0:7100; no client certificate there")
     door_address_limit: int = Field(default=60, ge=1, description="calls a minute at the door from one address")
     door_limit: int = Field(default=3000, ge=1, description="calls a minute at the door from all addresses together")
-    agency_limit: int = Field(default=600, ge=1, description="certificates an hour for one agency")
+    agency_limit: int = Field(default=600, ge=1, description="certificates an hour for one agency or operator")
     application_life: timedelta = Field(
         default=timedelta(days=7), gt=timedelta(0), description="until when an application waits for a second person"
     )

@@ -21,7 +21,7 @@ from services.mesh.core.rights import OperatorUnknown, Policy, State
 
 __all__ = ["Explanation", "Finding", "Found", "diagnose", "explain"]
 
-LARGEST = 64 << 10
+LARGEST = 32 << 10
 """Bytes of a chain that are looked at."""
 _PRESENTED = 5
 _UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.InvalidVersion)

@@ -65,6 +65,7 @@ def _revocation_from_wire(field: str, wire: policy_pb2.RevokedCertificate) -> do
         formats.require_serial_number(f"{field}.serial_number", wire.serial_number),
         revocation_reason_from_wire(wire.reason, f"{field}.reason"),
         _required_time(field, wire, "revoke_time"),
+        formats.require_issuer_key_id(f"{field}.key_id", wire.key_id) if wire.key_id else "",
     )
 
 

@@ -105,12 +105,13 @@ class CertificateName:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """A revoked certificate: its issuer's key, its serial number, why and since when."""
+    """A revoked certificate: its issuer's key, its serial number, why and since when; a compromised key, if told."""
 
     issuer_key_id: str
     serial_number: str
     reason: RevocationReason
     revoke_time: datetime
+    key_id: str = ""
 
     @property
     def certificate(self) -> CertificateName:

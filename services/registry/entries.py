@@ -55,6 +55,7 @@ def _revoked(revocation: Revocation) -> policy_pb2.RevokedCertificate:
         serial_number=revocation.serial_number,
         reason=revocation.reason.value,  # type: ignore[arg-type]  # a test holds the numbers equal
         revoke_time=convert.instant_to_wire(revocation.revoke_time),
+        key_id=revocation.key_id,
     )
 
 

@@ -51,6 +51,7 @@ def row_of(subject: PolicyObject) -> tuple[Table, dict[str, object]]:
                 "serial_number": subject.serial_number,
                 "reason": subject.reason.value,
                 "revoke_time": subject.revoke_time,
+                "key_id": subject.key_id,
             }
         case Authority():
             return CERTIFICATE_AUTHORITIES, {
@@ -146,7 +147,8 @@ def agreement_of(row: Row[Any]) -> Agreement:
 
 def revocation_of(row: Row[Any]) -> Revocation:
     """A revocation."""
-    return Revocation(row.issuer_key_id, row.serial_number, RevocationReason(row.reason), row.revoke_time)
+    reason = RevocationReason(row.reason)
+    return Revocation(row.issuer_key_id, row.serial_number, reason, row.revoke_time, row.key_id)
 
 
 def authority_of(row: Row[Any]) -> Authority:

@@ -91,6 +91,7 @@ REVOCATIONS = _policy_table(
     Column("serial_number", Text, primary_key=True),
     Column("reason", Integer, nullable=False),
     Column("revoke_time", DateTime(timezone=True), nullable=False),
+    Column("key_id", Text, nullable=False, server_default="", doc="of a compromised key; empty: not known"),
     key=("issuer_key_id", "serial_number"),
 )
 

@@ -252,6 +252,27 @@ def test_what_speaks_no_tls_is_recognised(directory: Path) -> None:
             assert "does not speak TLS" in check_of(diagnose(address, directory), "server_certificate").found.english
 
 
+def test_the_door_is_no_room(door: str, directory: Path) -> None:
+    found = diagnose(door, directory)
+    assert failures(found) == ["server_certificate"]
+    assert "issuer's door" in check_of(found, "server_certificate").found.english
+
+
+def test_a_server_that_breaks_the_handshake_off_is_not_said_to_speak_no_tls(directory: Path) -> None:
+    alerts = {bytes.fromhex("15030300020278"): "no application protocol", bytes.fromhex("15030300020228"): "handshake"}
+    for alert, said in alerts.items():
+
+        def refuse(connection: socket.socket, alert: bytes = alert) -> None:
+            with suppress(OSError):
+                connection.recv(4096)
+                connection.sendall(alert)
+                connection.recv(4096)
+
+        with answering(refuse) as address:
+            told = check_of(diagnose(address, directory), "server_certificate").found.english
+        assert ("speaks TLS" in told, said in told) == (True, True), told
+
+
 def test_what_the_server_says_is_passed_on(issuer: Issuer, address: str, door: str, directory: Path) -> None:
     issuer.refusals = [(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_REVOKED")]
     issuer.explanations = [

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from typer.testing import CliRunner
 
-from npd_client import Credentials, Refusal, Unreachable
+from npd_client import Credentials, Refusal, RotatingChannel, Unreachable, taking
 from npd_client.cli.app import app
 from npd_client.enrolment import (
     AnotherPending,
@@ -22,12 +22,14 @@ from npd_client.enrolment import (
     DirectoryTaken,
     NotExpired,
     NothingPending,
+    TokenMissing,
     ask_status,
     enrol,
     renew_expired,
     resume,
 )
 from npd_client.pending import KeyTypeUnknown, Pending, RequestMalformed
+from npd_client.renewal import renew
 from npd_client.taking import AnswerUnfit
 from npd_client.trust import RootsMalformed
 from npd_pki.keys import private_key_pem
@@ -212,6 +214,69 @@ def test_wrong_use_is_refused_before_the_token_leaves(
     before = Credentials.from_directory(taken).digest
     enrol(door, TOKEN, taken, roots=roots, over_existing=True)
     assert Credentials.from_directory(taken).digest != before
+
+
+def test_a_key_that_waits_for_its_certificate_is_not_destroyed_untold(
+    issuer: Issuer, door: str, roots: bytes, tmp_path: Path
+) -> None:
+    key = private_key_pem(ec.generate_private_key(ec.SECP256R1()))
+    (tmp_path / "tls.key").write_bytes(key)
+    for csr in (b"", own_request(ec.generate_private_key(ec.SECP256R1()))):
+        with pytest.raises(DirectoryTaken, match="--csr"):
+            enrol(door, TOKEN, tmp_path, roots=roots, csr=csr)
+    assert (tmp_path / "tls.key").read_bytes() == key
+    assert issuer.tokens == {}
+    enrol(door, TOKEN, tmp_path, roots=roots, over_existing=True)
+    assert Credentials.from_directory(tmp_path).files.private_key != key
+
+
+def test_roots_cut_off_and_no_token_are_refused_before_anything_is_written(
+    issuer: Issuer, door: str, roots: bytes, tmp_path: Path
+) -> None:
+    with pytest.raises(RootsMalformed, match="cut off"):
+        enrol(door, TOKEN, tmp_path / "new", roots=roots + roots[: len(roots) // 2])
+    with pytest.raises(TokenMissing):
+        enrol(door, "", tmp_path / "new", roots=roots)
+    assert not (tmp_path / "new").exists()
+    assert issuer.tokens == {}
+
+
+def test_who_was_revoked_in_a_renewal_enrols_again(
+    pki: TestPki, issuer: Issuer, door: str, roots: bytes, tmp_path: Path
+) -> None:
+    """The renewal under way is as useless as its certificate, and in nobody's way."""
+    place = pki.agency("tax", "core").write(tmp_path / "tax")
+    issuer.refusals = [(grpc.StatusCode.UNAUTHENTICATED, "CERTIFICATE_REVOKED")]
+    with (
+        serving(issuer, asks_certificate=True) as address,
+        RotatingChannel(address, place) as channel,
+        pytest.raises(Refusal, match="CERTIFICATE_REVOKED"),
+    ):
+        renew(place, channel)
+    with pytest.raises(DirectoryTaken, match="--replace"):
+        enrol(door, TOKEN, place, roots=roots)
+    enrol(door, TOKEN, place, roots=roots, over_existing=True)
+    assert Pending.read(place) is None
+    assert list(issuer.tokens) == [TOKEN]
+
+
+def interrupted(_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_an_enrolment_cut_off_at_its_very_end_does_not_stop_the_renewals(
+    issuer: Issuer, door: str, roots: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as cut:
+        cut.setattr(taking, "remove_pending", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            enrol(door, TOKEN, tmp_path, roots=roots)
+    left = Pending.read(tmp_path)
+    assert left is not None
+    assert left.token == TOKEN
+    with serving(issuer, asks_certificate=True) as address, RotatingChannel(address, tmp_path) as channel:
+        renew(tmp_path, channel)
+    assert Pending.read(tmp_path) is None
 
 
 def test_an_unfit_certificate_is_not_taken_and_the_token_not_forgotten(

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from npd.sharing.v1 import lookup_pb2, lookup_pb2_grpc
 from npd_client import Client, Credentials, Refusal, RotatingChannel, Timing, Unreachable
-from npd_client.pending import Pending
+from npd_client.pending import Pending, remove_pending
 from npd_client.renewal import EnrolmentPending, RenewalTiming, Renewer, ask_window, renew
 from npd_client.store import DirectoryBusy, DirectoryKept, locked, read_bundle
-from npd_client.taking import AnswerStale, AnswerUnfit
+from npd_client.taking import LONGEST_CHAIN, AnswerStale, AnswerUnfit
 from npd_client.trust import read_roots
 from npd_pki.keys import generate_p256_key
 from npd_pki.signed_bundle import sign_trust_bundle
@@ -303,6 +303,68 @@ def test_a_failure_is_logged_once_and_costs_the_application_nothing(
     assert key not in caplog.text
 
 
+def test_what_would_shut_every_room_is_not_taken(
+    pki: TestPki, issuer: Issuer, channel: RotatingChannel, directory: Path
+) -> None:
+    roots, files = (directory / "ca.crt").read_bytes(), Credentials.from_directory(directory).digest
+    many = roots * (LONGEST_CHAIN // len(roots) + 1)
+    issuer.issue = lambda uri, key: issued(pki, uri, key) + many
+    with pytest.raises(AnswerUnfit, match="too long"):
+        renew(directory, channel)
+    issuer.issue = lambda uri, key: issued(pki, uri, key, others=["spiffe://agency.npd.test/police/core"])
+    with pytest.raises(AnswerUnfit, match="exactly one identity"):
+        renew(directory, channel)
+    assert Credentials.from_directory(directory).digest == files
+    issuer.issue = lambda uri, key: b"a remark\n" + issued(pki, uri, key) + roots * 6
+    renew(directory, channel)
+    assert channel.reload(), "the longest that is taken gets through a handshake"
+    assert (directory / "tls.crt").read_bytes().startswith(b"-----BEGIN CERTIFICATE-----")
+
+
+@pytest.mark.parametrize("asked", [3600, 315_576_000_000])
+def test_no_issuer_puts_renewals_off_for_ever(
+    issuer: Issuer, address: str, directory: Path, asked: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issuer.window = NOW
+    issuer.refusals = [(grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_EXCEEDED")]
+    issuer.retry_after = asked
+    before = serial_of(directory)
+    with Client({"issuer": address, "registry": address}, directory, renewal=QUICK) as client:
+        client.channel("registry")
+        wait_until(lambda: serial_of(directory) != before, "renewed after the longest pause")
+
+
+def test_no_window_lasts_into_the_last_tenth_of_the_certificate(
+    issuer: Issuer, channel: RotatingChannel, directory: Path
+) -> None:
+    leaf = Credentials.from_directory(directory).leaf
+    latest = leaf.not_valid_after_utc - (leaf.not_valid_after_utc - leaf.not_valid_before_utc) / 10
+    for told in ((timedelta(0), timedelta(days=9999)), (timedelta(days=9999), timedelta(days=99999))):
+        issuer.window = told
+        window = ask_window(channel)
+        assert window.start_time <= window.end_time == latest
+
+
+def test_who_reads_a_request_while_it_ends_does_not_take_it_for_a_broken_one(directory: Path) -> None:
+    done, errors = threading.Event(), []
+
+    def read() -> None:
+        while not done.is_set():
+            try:
+                Pending.read(directory)
+            except Exception as error:
+                errors.append(error)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for _ in range(100):
+        Pending.made("p256").write(directory)
+        remove_pending(directory)
+    done.set()
+    reader.join()
+    assert errors == []
+
+
 def test_a_clock_that_is_far_too_fast_does_not_renew_without_end(issuer: Issuer, address: str, directory: Path) -> None:
     """To it every window is past. An incident does not wait for the rest."""
     issuer.window = NOW
@@ -377,6 +439,16 @@ def test_a_forgotten_client_renews_no_more(issuer: Issuer, address: str, directo
     (renewer,) = (one for one in set(threading.enumerate()) - before if one.name == "npd-client-renewal")
     del client
     wait_until(lambda: not renewer.is_alive(), "the thread has ended")
+
+
+def test_what_root_has_lent_to_a_group_it_renews_and_lends_again(channel: RotatingChannel, directory: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give files away")
+    os.chown(directory / "tls.key", 0, 65534)
+    (directory / "tls.key").chmod(0o640)
+    renew(directory, channel)
+    status = (directory / "tls.key").stat()
+    assert (status.st_gid, status.st_mode & 0o777) == (65534, 0o640)
 
 
 def test_what_root_renews_its_owner_reads(channel: RotatingChannel, directory: Path) -> None:

@@ -41,7 +41,9 @@ def scene(postgres: EmbeddedPostgres, authority: Authority, tmp_path: Path) -> I
         yield IssuerScene(stage, registry, desk, tmp_path / "issuer")
 
 
-def lay_ready(scene: IssuerScene, name: str = "agency-2", *, key: bool = True, validity: Validity | None = None) -> IssuingCA:
+def lay_ready(
+    scene: IssuerScene, name: str = "agency-2", *, key: bool = True, validity: Validity | None = None
+) -> IssuingCA:
     """The files of a further CA of agencies, as a ceremony writes them."""
     made = scene.hierarchy.root.issue_issuing_ca(Kind.AGENCY, validity=validity)
     place = scene.directory / "authorities" / name

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import insert
 
 from npd.issuer.v1 import certificate_pb2
@@ -118,10 +119,24 @@ def test_compromised_keys_are_blocked_and_their_siblings_elsewhere_revoked(scene
     assert {key_id_of(key), key_id_of(unused)} <= blocked, "one that was never certified is blocked, too"
 
 
-def test_ten_thousand_are_revoked_in_one_act_and_told_in_portions(scene: IssuerScene) -> None:
+@pytest.fixture(scope="module")
+def crowd(scene: IssuerScene) -> str:
+    """An agency with ten thousand certificates, which end in 90 days."""
     put_many(scene, "crowd")
+    return "crowd"
+
+
+def test_report_says_that_more_expires_than_it_names(scene: IssuerScene, crowd: str) -> None:
+    stub = scene.certificates(Kind.OPERATOR, "lan")
+    answer = stub.ReportExpiring(certificate_pb2.ReportExpiringRequest(within=Duration(seconds=100 * 86_400)))
+    assert answer.is_partial
+    assert sum(len(one.certificates) for one in answer.agencies) == 5000
+    assert not stub.ReportExpiring(certificate_pb2.ReportExpiringRequest()).is_partial
+
+
+def test_ten_thousand_are_revoked_in_one_act_and_told_in_portions(scene: IssuerScene, crowd: str) -> None:
     before = len(scene.recorded(REVOKE_MANY))
-    answer = many(scene, selected(agency_id="crowd", reason=KEY_COMPROMISE, execute=True))
+    answer = many(scene, selected(agency_id=crowd, reason=KEY_COMPROMISE, execute=True))
     assert (answer.certificate_count, len(answer.certificates)) == (MANY, 1000)
     query = "SELECT count(*) FROM certificates WHERE agency_id = 'crowd' AND revocation_reason = 'KEY_COMPROMISE'"
     assert scene.rows(query) == [(MANY,)]

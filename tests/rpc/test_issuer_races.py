@@ -111,7 +111,8 @@ def test_whoever_issues_during_a_rollover_finds_the_next_authority(scene: Issuer
     with ThreadPoolExecutor(1) as pool:
         with database.transaction() as tx:
             former, following = tx.authorities.active(HOST), tx.authorities.find(made.key_id)
-            assert former is not None and following is not None
+            assert former is not None
+            assert following is not None
             now = datetime.now(UTC)
             tx.authorities.put(former.moved(AuthorityState.TAINTED, now))
             tx.authorities.put(following.moved(AuthorityState.ACTIVE, now))

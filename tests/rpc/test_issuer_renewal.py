@@ -165,6 +165,14 @@ def test_an_agency_gets_only_so_many_certificates_an_hour(scene: IssuerScene) ->
     scene.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
 
 
+def test_an_operator_uses_up_no_other_operators_renewals(scene: IssuerScene) -> None:
+    stub = scene.certificates(Kind.OPERATOR, "minh")
+    for _ in range(40):
+        stub.RenewCertificate(renewal(csr_for(p256_key())))
+    assert refused(stub.RenewCertificate, renewal(csr_for(p256_key()))).reason == "RATE_EXCEEDED"
+    scene.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
+
+
 def test_a_certificate_begins_five_minutes_ago(scene: IssuerScene) -> None:
     answer = scene.certificates(Kind.OPERATOR, "lan").RenewCertificate(renewal(csr_for(p256_key())))
     begun = datetime.now(UTC) - answer.certificate.start_time.ToDatetime(UTC)

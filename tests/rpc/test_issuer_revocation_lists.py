@@ -135,7 +135,7 @@ def test_list_that_grows_old_is_followed_by_the_next(scene: IssuerScene) -> None
     clock = MovedClock()
     clock.ahead = 2 * HOUR
     lists(scene, clock).step()
-    assert number_of(published(scene)) == number_of(before) + 1
+    assert number_of(published(scene)) > number_of(before)
     ends = [one.next_update_utc for one in (before, published(scene))]
     assert ends[0] is not None
     assert ends[1] is not None
@@ -173,7 +173,7 @@ def test_number_rises_even_if_store_and_directory_are_lost(scene: IssuerScene) -
     scene.rows("DELETE FROM revocation_lists RETURNING 1")
     place_of(scene).unlink()
     clock = MovedClock()
-    clock.ahead = timedelta(minutes=1)
+    clock.ahead = 4 * HOUR  # later than any list before
     lists(scene, clock).step()
     assert number_of(published(scene)) > before
     assert number_of(published(scene)) >= int(datetime.now(UTC).timestamp())
@@ -183,7 +183,7 @@ def test_authority_whose_key_is_gone_keeps_no_other_from_its_list(scene: IssuerS
     others = write_authorities(tmp_path / "authorities", scene.hierarchy)
     shutil.rmtree(others / "agency")
     office = replace(office_of(scene), keyring=Keyring(others, None, ENVIRONMENT))
-    scene.rows("DELETE FROM revocation_lists RETURNING 1")
+    scene.rows("UPDATE revocation_lists SET publish_time = now() - interval '2 hours' RETURNING 1")
     RevocationLists(office, tmp_path / "lists").step()
     assert [place.name for place in (tmp_path / "lists").iterdir()] == [crl_file_name(scene.hierarchy.operator.key_id)]
 

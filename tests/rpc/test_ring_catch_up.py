@@ -13,7 +13,8 @@ from npd.sharing.v1.contribution_pb2 import ContributionItem
 from npd_pki.identity import Kind
 from services.mesh.core.background import Stopping
 from services.mesh.core.clock import legal_date
-from services.mesh.wire.room import House, Serving
+from services.mesh.wire.room import House
+from services.mesh.wire.serving import Serving
 from services.residence.app import ROOM
 from tests.mesh_fixture import Desk, Running, Stage, wait_until
 from tests.rpc.test_residence_registration import death

@@ -1,6 +1,8 @@
 """How npd-client replaces the files of a directory: at once, safe at every step, never where others keep them."""
 
 import os
+import resource
+import signal
 import tempfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -149,6 +151,50 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         pass
     with locked(tmp_path):
         pass
+
+
+def test_a_process_forked_meanwhile_does_not_keep_the_lock(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with locked(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with locked(tmp_path):
+            pass
+    finally:
+        os.close(writing)
+        os.close(reading)
+        os.waitpid(child, 0)
+
+
+@pytest.mark.parametrize("full_at", [0, 5, 500])
+def test_a_full_disk_leaves_the_old_files_and_no_half_key(tmp_path: Path, full_at: int) -> None:
+    write_plain(tmp_path, generation("old"))
+    before, limits = sorted(os.listdir(tmp_path)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (full_at, limits[1]))
+    try:
+        for _ in range(3):
+            with pytest.raises(OSError, match="too large"):
+                replace_credentials(tmp_path, dict.fromkeys(NAMES, b"new " * 1000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert seen(tmp_path) == {"old"}
+    if full_at < 500:  # there the old files are already copied into a generation, which is the one in use
+        assert sorted(os.listdir(tmp_path)) == before
+    assert len([path for path in tmp_path.iterdir() if path.is_dir() and not path.is_symlink()]) <= 1
+
+
+def test_in_an_empty_directory_all_files_appear_at_once(tmp_path: Path) -> None:
+    for done in range(MANY):
+        place = tmp_path / str(done)
+        place.mkdir()
+        taken = list(islice(steps(place, generation("new")), done))
+        assert {(place / name).exists() for name in NAMES} == {"swap" in taken}
 
 
 def test_generations_are_told_from_those_of_kubernetes_by_their_names(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from services.issuer.domain import (
     Certificate,
     CertificateName,
     CertificateState,
-    ExpiringAtAgency,
+    ExpiringReport,
     Issued,
     Profile,
     ProfileNotEntitled,
@@ -291,10 +291,10 @@ def revoked_to_wire(revoked: RevokedMany, now: datetime) -> certificate_pb2.Revo
     )
 
 
-def expiring_to_wire(agencies: list[ExpiringAtAgency], now: datetime) -> certificate_pb2.ReportExpiringResponse:
+def expiring_to_wire(report: ExpiringReport, now: datetime) -> certificate_pb2.ReportExpiringResponse:
     """What expires soon, by agency."""
-    wire = certificate_pb2.ReportExpiringResponse()
-    for one in agencies:
+    wire = certificate_pb2.ReportExpiringResponse(is_partial=report.is_partial)
+    for one in report.agencies:
         wire.agencies.add(
             agency_id=one.agency_id,
             agency_name=one.agency_name,

@@ -157,3 +157,11 @@ class ExpiringAtAgency:
     agency_name: str
     contact: str
     certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpiringReport:
+    """What expires soon, by agency; `is_partial` if more does than is named here, which is the first to end."""
+
+    agencies: tuple[ExpiringAtAgency, ...]
+    is_partial: bool

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from npd_pki.errors import KeyUnacceptable
 from npd_pki.keys import require_leaf_public_key, signature_hash
 from npd_pki.trust_bundle import is_issued_by
-from services.issuer.diagnosis import Explanation, diagnose, explain
+from services.issuer.diagnosis import LARGEST, Explanation, diagnose, explain
 from services.issuer.domain import (
     Application,
     Authority,
@@ -49,7 +49,7 @@ from services.mesh.core.errors import MeshError, StateNotAllowed
 
 _APPLICANT = "door"
 _SIGNED = "npd-renew-expired-v1"
-_LARGEST_CHAIN, _LONGEST_CHAIN, _LARGEST_SIGNATURE = 32 << 10, 4, 2 << 10
+_LONGEST_CHAIN, _LARGEST_SIGNATURE = 4, 2 << 10
 
 
 class DoorOperations:
@@ -209,24 +209,24 @@ class DoorOperations:
     def _use_renewal(
         self, tx: Ledger, certificate: Certificate, application: Application, request: SigningRequest
     ) -> None:
-        enabled = tx.enrolments.enabled(certificate.name)
-        if enabled is not None and enabled.application_id == application.application_id:
+        if not tx.applications.put(application):  # used by this very request, even if it was enabled again since
             known_application(tx, application, application.apply_time)
             return
+        enabled = tx.enrolments.enabled(certificate.name)
         is_open = enabled is not None and enabled.application_id is None
         if enabled is None or not is_open or application.apply_time >= enabled.expire_time:  # (4)
             raise RenewalNotEnabled(expire_time=certificate.expire_time.isoformat())
-        count = tx.certificates.intents_since(certificate.agency_id, application.apply_time - PACE_WINDOW)
+        since = application.apply_time - PACE_WINDOW
+        count = tx.certificates.intents_since(certificate.agency_id, certificate.identity, since)
         self._office.require_pace(count)
         self._rules.require_usable(tx, request)
         self._rules.require_new(tx, request, certificate.key_id)
-        tx.applications.put(application)
         tx.enrolments.enable(replace(enabled, application_id=application.application_id))
 
 
 def _leaf_of(chain: bytes) -> x509.Certificate:
     """The first certificate of a chain in PEM. Raises CertificateMalformed for what is no chain or cannot be read."""
-    if len(chain) > _LARGEST_CHAIN:
+    if len(chain) > LARGEST:
         raise CertificateMalformed()
     try:
         found = x509.load_pem_x509_certificates(chain)

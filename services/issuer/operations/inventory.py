@@ -4,7 +4,14 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import groupby
 
-from services.issuer.domain import Certificate, CertificateName, CertificateUnknown, ExpiringAtAgency, Wanted
+from services.issuer.domain import (
+    Certificate,
+    CertificateName,
+    CertificateUnknown,
+    ExpiringAtAgency,
+    ExpiringReport,
+    Wanted,
+)
 from services.issuer.operations.office import Office
 from services.issuer.repository.certificates import Place
 from services.mesh.core.caller import Caller, CallerKind
@@ -42,17 +49,17 @@ class InventoryOperations:
         with self._office.database.transaction() as tx:
             return tx.certificates.page(wanted, self._office.clock.now(), after, limit)
 
-    def report_expiring(self, within: timedelta) -> list[ExpiringAtAgency]:
+    def report_expiring(self, within: timedelta) -> ExpiringReport:
         """What expires soon and has no later one of its identity and profile, by agency, each with its contact."""
         now, policy = self._office.clock.now(), self._office.policy()
         with self._office.database.transaction() as tx:
-            found = tx.certificates.expiring(now, now + within, REPORTED)
+            found = tx.certificates.expiring(now, now + within, REPORTED + 1)
         reports = []
-        for agency_id, group in groupby(sorted(found, key=_by_agency), key=lambda one: one.agency_id):
+        for agency_id, group in groupby(sorted(found[:REPORTED], key=_by_agency), key=lambda one: one.agency_id):
             agency = policy.agencies.get(agency_id)
             name, contact = (agency.name, agency.contact) if agency else ("", "")
             reports.append(ExpiringAtAgency(agency_id, name, contact, tuple(group)))
-        return reports
+        return ExpiringReport(tuple(reports), is_partial=len(found) > REPORTED)
 
 
 def _by_agency(certificate: Certificate) -> str:

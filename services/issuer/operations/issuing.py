@@ -171,4 +171,3 @@ def _chain(tx: Ledger, certificate: Certificate) -> bytes:
     authority = tx.authorities.find(certificate.name.issuer_key_id)
     links = [certificate.der, authority.certificate if authority else b""]
     return "".join(DER_cert_to_PEM_cert(link) for link in links if link).encode() if certificate.der else b""
-

@@ -22,7 +22,7 @@ _PAUSE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How this room deals: `agency_limit` certificates an hour for an agency, `application_life` for a decision,
+    """How this room deals: `agency_limit` certificates an hour for an agency or operator, `application_life` for a decision,
     `urgent_within` for those who are told to renew now, `list_life` until a revocation list's next, and
     `list_every` between two.
     """
@@ -63,7 +63,7 @@ class Office:
             policy.require_operator(identity.path[0])
 
     def require_pace(self, count: int) -> None:
-        """Raises RateExceeded if one agency had so many certificates or applications within an hour."""
+        """Raises RateExceeded if one agency, or operator, had so many certificates or applications within an hour."""
         if count >= self.terms.agency_limit:
             raise RateExceeded(self.terms.agency_limit, _PAUSE)
 

@@ -96,6 +96,7 @@ class Reconciliation:
                 state = AuthorityState[told.state.name]
                 mine = replace(mine, state=state, state_time=told.state_time, known_revision=None)
                 if state is AuthorityState.REVOKED:
+                    tx.authorities.put(mine)  # first: whoever issues has its intent in the store, or finds it revoked
                     tx.certificates.revoke_all_of(mine.key_id, RevocationReason.PRIVILEGE_WITHDRAWN, now)
                 log.warning("an authority's state is adopted", key_id=mine.key_id, state=state.name)
                 adopted += 1

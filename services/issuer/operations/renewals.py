@@ -34,7 +34,7 @@ class RenewalOperations:
         1. The certificate by which he calls is not revoked here, though other rooms may not have heard of it yet. It is
            taken into the inventory if it was issued elsewhere: TLS has verified it.
         2. He has a certificate of this profile, neither revoked nor expired.
-        3. His agency has not had too many within the hour.
+        3. His agency, or he as an operator, has not had too many within the hour.
         4. The key is a new one, and one that may be certified.
         5. The application is committed; then it is issued.
 
@@ -79,7 +79,7 @@ class RenewalOperations:
         newest = tx.certificates.newest_of(caller.identity, profile)  # (2)
         if newest is None or newest.expire_time <= now:
             raise CertificateUnknown()
-        count = tx.certificates.intents_since(caller.agency_id, now - PACE_WINDOW)  # (3)
+        count = tx.certificates.intents_since(caller.agency_id, caller.identity, now - PACE_WINDOW)  # (3)
         self._office.require_pace(count)
         self._rules.require_usable(tx, request)  # (4)
         self._rules.require_new(tx, request, held.key_id)

@@ -1,7 +1,8 @@
 """Publishes revocation lists (CRLs) for verifiers outside the mesh: one per authority, as a file and in the store.
 
 No number ever goes back, and nothing that was listed is taken back: what a published file knows and a restored store
-does not is adopted. Source: RFC 5280 part 5.
+does not is adopted. A number is at least the time in seconds, so that it rises even if store and directory are lost.
+Source: RFC 5280 part 5.
 """
 
 import threading
@@ -19,7 +20,14 @@ from npd_pki import revocation_list as pki
 from npd_pki.distribution import crl_file_name
 from npd_pki.errors import PkiError, RevocationListMalformed
 from npd_pki.files import PUBLIC, PemFile, replace_files
-from services.issuer.domain import Authority, AuthorityUnknown, CertificateName, Revocation, RevocationListRow
+from services.issuer.domain import (
+    Authority,
+    AuthorityKeyUnusable,
+    AuthorityUnknown,
+    CertificateName,
+    Revocation,
+    RevocationListRow,
+)
 from services.issuer.operations.office import Office
 from services.mesh.core.authorities import AuthorityState, RevocationReason
 from services.mesh.core.background import Stopping
@@ -88,7 +96,7 @@ class RevocationLists:
                 continue
             try:
                 self._bring_up_to_date(authority, now)
-            except (PkiError, OSError) as error:
+            except (PkiError, OSError, AuthorityKeyUnusable) as error:
                 log.error("a revocation list cannot be published", issuer=authority.key_id, problem=str(error))
 
     def _bring_up_to_date(self, authority: Authority, now: datetime) -> None:
@@ -110,7 +118,7 @@ class RevocationLists:
             if kept is not None and kept.number == number and not self._is_due(kept, names, now):
                 self._write(kept, published)  # (4)
                 return
-            following = self._sign(authority, number + 1, revocations, now)  # (2)
+            following = self._sign(authority, max(number + 1, int(now.timestamp())), revocations, now)  # (2)
             with self._office.database.transaction() as tx:
                 is_newest = tx.authorities.publish(following)  # (3)
             if is_newest:

@@ -161,9 +161,10 @@ class Certificates:
         columns = [func.count().filter(and_(*_in_state(state, now))) for state in CertificateState]
         return dict(zip(CertificateState, self._connection.execute(select(*columns)).one(), strict=True))
 
-    def intents_since(self, agency_id: str, since: datetime) -> int:
-        """How many certificates of an agency were to be issued here since an instant."""
-        mine = and_(_C.agency_id == agency_id, _C.intent_time > since, _C.application_id.is_not(None))
+    def intents_since(self, agency_id: str, identity: str, since: datetime) -> int:
+        """How many certificates of an agency, or without one of an operator, were to be issued here since an instant."""
+        holder = and_(_C.agency_id == agency_id, *([] if agency_id else [_C.identity == identity]))
+        mine = and_(holder, _C.intent_time > since, _C.application_id.is_not(None))
         return self._connection.execute(select(func.count()).select_from(CERTIFICATES).where(mine)).scalar_one()
 
     def soonest_end(self, now: datetime) -> dict[str, datetime]:

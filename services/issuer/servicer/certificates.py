@@ -97,8 +97,8 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
     def ReportExpiring(
         self, request: certificate_pb2.ReportExpiringRequest, context: grpc.ServicerContext
     ) -> certificate_pb2.ReportExpiringResponse:
-        agencies = self._inventory.report_expiring(convert.within_from_wire(request))
-        return convert.expiring_to_wire(agencies, self._clock.now())
+        report = self._inventory.report_expiring(convert.within_from_wire(request))
+        return convert.expiring_to_wire(report, self._clock.now())
 
     def RevokeCertificate(
         self, request: certificate_pb2.RevokeCertificateRequest, context: grpc.ServicerContext

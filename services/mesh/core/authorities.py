@@ -37,7 +37,11 @@ class Authority:
 
 @dataclass(frozen=True, slots=True)
 class Revoked:
-    """Since when a certificate is revoked, and the number of npd.registry.v1.RevocationReason that says why."""
+    """Since when a certificate is revoked, and the number of npd.registry.v1.RevocationReason that says why.
+
+    `key_id` is that of a compromised key, empty if it is not known.
+    """
 
     revoke_time: datetime
     reason: int
+    key_id: str = ""

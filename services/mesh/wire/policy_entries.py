@@ -146,7 +146,7 @@ def _agreement(
 
 
 def _revoked(wire: policy_pb2.RevokedCertificate, *_: object) -> tuple[str, object, object]:
-    revoked = Revoked(wire.revoke_time.ToDatetime(UTC), wire.reason)
+    revoked = Revoked(wire.revoke_time.ToDatetime(UTC), wire.reason, wire.key_id)
     return "revoked", (wire.issuer_key_id, wire.serial_number), revoked
 
 

@@ -93,7 +93,8 @@ class AuthorityServiceServicer(object):
 
     def ActivateAuthority(self, request, context):
         """Lets a PREPARED authority issue from now on; the one that did for the same host is TAINTED by it, and its leaves are told
-        to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED, AUTHORITY_NOT_ACKNOWLEDGED, AUTHORITY_KEY_UNUSABLE.
+        to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED (also before its time, or after it), AUTHORITY_NOT_ACKNOWLEDGED,
+        AUTHORITY_KEY_UNUSABLE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -41,7 +41,8 @@ class AuthorityServiceStub:
     """
     ActivateAuthority: _grpc.UnaryUnaryMultiCallable[_authority_pb2.ActivateAuthorityRequest, _authority_pb2.ActivateAuthorityResponse]
     """Lets a PREPARED authority issue from now on; the one that did for the same host is TAINTED by it, and its leaves are told
-    to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED, AUTHORITY_NOT_ACKNOWLEDGED, AUTHORITY_KEY_UNUSABLE.
+    to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED (also before its time, or after it), AUTHORITY_NOT_ACKNOWLEDGED,
+    AUTHORITY_KEY_UNUSABLE.
     """
     TaintAuthority: _grpc.UnaryUnaryMultiCallable[_authority_pb2.TaintAuthorityRequest, _authority_pb2.TaintAuthorityResponse]
     """Takes an authority out of issuing at once, successor or none; its leaves are told to renew now. Errors:
@@ -71,7 +72,8 @@ class AuthorityServiceAsyncStub(AuthorityServiceStub):
     """
     ActivateAuthority: _aio.UnaryUnaryMultiCallable[_authority_pb2.ActivateAuthorityRequest, _authority_pb2.ActivateAuthorityResponse]  # type: ignore[assignment]
     """Lets a PREPARED authority issue from now on; the one that did for the same host is TAINTED by it, and its leaves are told
-    to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED, AUTHORITY_NOT_ACKNOWLEDGED, AUTHORITY_KEY_UNUSABLE.
+    to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED (also before its time, or after it), AUTHORITY_NOT_ACKNOWLEDGED,
+    AUTHORITY_KEY_UNUSABLE.
     """
     TaintAuthority: _aio.UnaryUnaryMultiCallable[_authority_pb2.TaintAuthorityRequest, _authority_pb2.TaintAuthorityResponse]  # type: ignore[assignment]
     """Takes an authority out of issuing at once, successor or none; its leaves are told to renew now. Errors:
@@ -116,7 +118,8 @@ class AuthorityServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_authority_pb2.ActivateAuthorityResponse, _abc.Awaitable[_authority_pb2.ActivateAuthorityResponse]]:
         """Lets a PREPARED authority issue from now on; the one that did for the same host is TAINTED by it, and its leaves are told
-        to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED, AUTHORITY_NOT_ACKNOWLEDGED, AUTHORITY_KEY_UNUSABLE.
+        to renew. Errors: AUTHORITY_UNKNOWN, STATE_NOT_ALLOWED (also before its time, or after it), AUTHORITY_NOT_ACKNOWLEDGED,
+        AUTHORITY_KEY_UNUSABLE.
         """
 
     @_abc_1.abstractmethod

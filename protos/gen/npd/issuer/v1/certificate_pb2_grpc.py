@@ -95,8 +95,9 @@ class CertificateServiceServicer(object):
 
     def RenewCertificate(self, request, context):
         """Renews a certificate of the caller, for a new key. Needs no second person. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
-        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, CERTIFICATE_UNKNOWN (the caller has none of this profile),
-        AUTHORITY_MISSING, RATE_EXCEEDED.
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, CERTIFICATE_UNKNOWN (the caller has none of this
+        profile), CERTIFICATE_REVOKED (the one of this connection, or the new one while it was issued: then ask again),
+        STATE_NOT_ALLOWED (a repeat that comes too late), AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, RATE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,8 +112,9 @@ class CertificateServiceServicer(object):
 
     def ApplyForCertificate(self, request, context):
         """Applies for a certificate: an agency for its own systems, an operator for anybody. An operator other than the applicant
-        has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: as RenewCertificate, and
-        PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity), FIELD_INVALID.
+        has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity),
+        FIELD_INVALID, RATE_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -140,7 +142,7 @@ class CertificateServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListCertificates(self, request, context):
-        """Lists certificates by their end, soonest first; an agency sees its own.
+        """Lists certificates by their end, soonest first; an agency sees its own. Errors: METHOD_NOT_ALLOWED (another agency's).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,7 +159,7 @@ class CertificateServiceServicer(object):
         """Revokes a certificate for good: its open streams are cut within a second, its calls refused. KEY_COMPROMISE blocks the
         key for ever and revokes all certificates that were issued for it. Revoking again changes nothing. A holder may give the
         reasons KEY_COMPROMISE, SUPERSEDED and CESSATION_OF_OPERATION alone. Errors: CERTIFICATE_UNKNOWN,
-        REVOCATION_REASON_NOT_ALLOWED.
+        REVOCATION_REASON_NOT_ALLOWED, STATE_NOT_ALLOWED (it has expired; its key can still be reported as compromised).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

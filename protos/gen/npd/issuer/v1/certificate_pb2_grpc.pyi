@@ -37,15 +37,17 @@ class CertificateServiceStub:
     def __new__(cls, channel: _aio.Channel) -> CertificateServiceAsyncStub: ...
     RenewCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.RenewCertificateRequest, _certificate_pb2.RenewCertificateResponse]
     """Renews a certificate of the caller, for a new key. Needs no second person. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
-    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, CERTIFICATE_UNKNOWN (the caller has none of this profile),
-    AUTHORITY_MISSING, RATE_EXCEEDED.
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, CERTIFICATE_UNKNOWN (the caller has none of this
+    profile), CERTIFICATE_REVOKED (the one of this connection, or the new one while it was issued: then ask again),
+    STATE_NOT_ALLOWED (a repeat that comes too late), AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, RATE_EXCEEDED.
     """
     GetRenewalWindow: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.GetRenewalWindowRequest, _certificate_pb2.GetRenewalWindowResponse]
     """Says when the certificate of this very connection should be renewed."""
     ApplyForCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ApplyForCertificateRequest, _certificate_pb2.ApplyForCertificateResponse]
     """Applies for a certificate: an agency for its own systems, an operator for anybody. An operator other than the applicant
-    has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: as RenewCertificate, and
-    PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity), FIELD_INVALID.
+    has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity),
+    FIELD_INVALID, RATE_EXCEEDED.
     """
     GetApplication: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.GetApplicationRequest, _certificate_pb2.GetApplicationResponse]
     """Shows an application, once issued with its certificate. Errors: APPLICATION_UNKNOWN."""
@@ -54,14 +56,14 @@ class CertificateServiceStub:
     GetCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.GetCertificateRequest, _certificate_pb2.GetCertificateResponse]
     """Shows a certificate; an agency its own. Errors: CERTIFICATE_UNKNOWN."""
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]
-    """Lists certificates by their end, soonest first; an agency sees its own."""
+    """Lists certificates by their end, soonest first; an agency sees its own. Errors: METHOD_NOT_ALLOWED (another agency's)."""
     ReportExpiring: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.ReportExpiringRequest, _certificate_pb2.ReportExpiringResponse]
     """Lists what expires soon by agency, each with where its administrators are reached."""
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.RevokeCertificateRequest, _certificate_pb2.RevokeCertificateResponse]
     """Revokes a certificate for good: its open streams are cut within a second, its calls refused. KEY_COMPROMISE blocks the
     key for ever and revokes all certificates that were issued for it. Revoking again changes nothing. A holder may give the
     reasons KEY_COMPROMISE, SUPERSEDED and CESSATION_OF_OPERATION alone. Errors: CERTIFICATE_UNKNOWN,
-    REVOCATION_REASON_NOT_ALLOWED.
+    REVOCATION_REASON_NOT_ALLOWED, STATE_NOT_ALLOWED (it has expired; its key can still be reported as compromised).
     """
     RevokeCertificates: _grpc.UnaryUnaryMultiCallable[_certificate_pb2.RevokeCertificatesRequest, _certificate_pb2.RevokeCertificatesResponse]
     """Revokes all certificates that one selector names. Without `execute` it only says which. Errors: FIELD_INVALID."""
@@ -75,15 +77,17 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     RenewCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.RenewCertificateRequest, _certificate_pb2.RenewCertificateResponse]  # type: ignore[assignment]
     """Renews a certificate of the caller, for a new key. Needs no second person. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
-    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, CERTIFICATE_UNKNOWN (the caller has none of this profile),
-    AUTHORITY_MISSING, RATE_EXCEEDED.
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, CERTIFICATE_UNKNOWN (the caller has none of this
+    profile), CERTIFICATE_REVOKED (the one of this connection, or the new one while it was issued: then ask again),
+    STATE_NOT_ALLOWED (a repeat that comes too late), AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, RATE_EXCEEDED.
     """
     GetRenewalWindow: _aio.UnaryUnaryMultiCallable[_certificate_pb2.GetRenewalWindowRequest, _certificate_pb2.GetRenewalWindowResponse]  # type: ignore[assignment]
     """Says when the certificate of this very connection should be renewed."""
     ApplyForCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ApplyForCertificateRequest, _certificate_pb2.ApplyForCertificateResponse]  # type: ignore[assignment]
     """Applies for a certificate: an agency for its own systems, an operator for anybody. An operator other than the applicant
-    has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: as RenewCertificate, and
-    PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity), FIELD_INVALID.
+    has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity),
+    FIELD_INVALID, RATE_EXCEEDED.
     """
     GetApplication: _aio.UnaryUnaryMultiCallable[_certificate_pb2.GetApplicationRequest, _certificate_pb2.GetApplicationResponse]  # type: ignore[assignment]
     """Shows an application, once issued with its certificate. Errors: APPLICATION_UNKNOWN."""
@@ -92,14 +96,14 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     GetCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.GetCertificateRequest, _certificate_pb2.GetCertificateResponse]  # type: ignore[assignment]
     """Shows a certificate; an agency its own. Errors: CERTIFICATE_UNKNOWN."""
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ListCertificatesRequest, _certificate_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """Lists certificates by their end, soonest first; an agency sees its own."""
+    """Lists certificates by their end, soonest first; an agency sees its own. Errors: METHOD_NOT_ALLOWED (another agency's)."""
     ReportExpiring: _aio.UnaryUnaryMultiCallable[_certificate_pb2.ReportExpiringRequest, _certificate_pb2.ReportExpiringResponse]  # type: ignore[assignment]
     """Lists what expires soon by agency, each with where its administrators are reached."""
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificate_pb2.RevokeCertificateRequest, _certificate_pb2.RevokeCertificateResponse]  # type: ignore[assignment]
     """Revokes a certificate for good: its open streams are cut within a second, its calls refused. KEY_COMPROMISE blocks the
     key for ever and revokes all certificates that were issued for it. Revoking again changes nothing. A holder may give the
     reasons KEY_COMPROMISE, SUPERSEDED and CESSATION_OF_OPERATION alone. Errors: CERTIFICATE_UNKNOWN,
-    REVOCATION_REASON_NOT_ALLOWED.
+    REVOCATION_REASON_NOT_ALLOWED, STATE_NOT_ALLOWED (it has expired; its key can still be reported as compromised).
     """
     RevokeCertificates: _aio.UnaryUnaryMultiCallable[_certificate_pb2.RevokeCertificatesRequest, _certificate_pb2.RevokeCertificatesResponse]  # type: ignore[assignment]
     """Revokes all certificates that one selector names. Without `execute` it only says which. Errors: FIELD_INVALID."""
@@ -116,8 +120,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_pb2.RenewCertificateResponse, _abc.Awaitable[_certificate_pb2.RenewCertificateResponse]]:
         """Renews a certificate of the caller, for a new key. Needs no second person. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
-        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, CERTIFICATE_UNKNOWN (the caller has none of this profile),
-        AUTHORITY_MISSING, RATE_EXCEEDED.
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, CERTIFICATE_UNKNOWN (the caller has none of this
+        profile), CERTIFICATE_REVOKED (the one of this connection, or the new one while it was issued: then ask again),
+        STATE_NOT_ALLOWED (a repeat that comes too late), AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, RATE_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -135,8 +140,9 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_pb2.ApplyForCertificateResponse, _abc.Awaitable[_certificate_pb2.ApplyForCertificateResponse]]:
         """Applies for a certificate: an agency for its own systems, an operator for anybody. An operator other than the applicant
-        has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: as RenewCertificate, and
-        PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity), FIELD_INVALID.
+        has to approve it (npd.common.v1.ApprovalService); then it is issued by itself. Errors: CSR_MALFORMED, CSR_NOT_PROVEN,
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, PROFILE_NOT_ENTITLED, METHOD_NOT_ALLOWED (another agency's identity),
+        FIELD_INVALID, RATE_EXCEEDED.
         """
 
     @_abc_1.abstractmethod
@@ -169,7 +175,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificate_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificate_pb2.ListCertificatesResponse, _abc.Awaitable[_certificate_pb2.ListCertificatesResponse]]:
-        """Lists certificates by their end, soonest first; an agency sees its own."""
+        """Lists certificates by their end, soonest first; an agency sees its own. Errors: METHOD_NOT_ALLOWED (another agency's)."""
 
     @_abc_1.abstractmethod
     def ReportExpiring(
@@ -188,7 +194,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         """Revokes a certificate for good: its open streams are cut within a second, its calls refused. KEY_COMPROMISE blocks the
         key for ever and revokes all certificates that were issued for it. Revoking again changes nothing. A holder may give the
         reasons KEY_COMPROMISE, SUPERSEDED and CESSATION_OF_OPERATION alone. Errors: CERTIFICATE_UNKNOWN,
-        REVOCATION_REASON_NOT_ALLOWED.
+        REVOCATION_REASON_NOT_ALLOWED, STATE_NOT_ALLOWED (it has expired; its key can still be reported as compromised).
         """
 
     @_abc_1.abstractmethod

@@ -69,7 +69,8 @@ class DoorServiceServicer(object):
     def Enrol(self, request, context):
         """Brings an enrolment's token and a signing request. The token is used up by the first request that is well formed; the same
         request again returns the first answer. Errors: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, CSR_MALFORMED, CSR_NOT_PROVEN,
-        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING.
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, STATE_NOT_ALLOWED (a repeat
+        that comes too late), CERTIFICATE_REVOKED (while it was issued: ask again).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -77,7 +78,8 @@ class DoorServiceServicer(object):
 
     def RenewExpired(self, request, context):
         """Renews a certificate that has expired, if an operator enabled it. Errors: CERTIFICATE_MALFORMED, CERTIFICATE_UNKNOWN,
-        RENEWAL_NOT_ENABLED, SIGNATURE_INVALID, and those of a signing request as for Enrol.
+        CERTIFICATE_REVOKED, KEY_BLOCKED, STATE_NOT_ALLOWED (it has not expired: renew it as usual), RENEWAL_NOT_ENABLED,
+        SIGNATURE_INVALID, SYSTEM_UNKNOWN, SYSTEM_SUSPENDED, OPERATOR_UNKNOWN, and those of a signing request as for Enrol.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

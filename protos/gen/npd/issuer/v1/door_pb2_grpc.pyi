@@ -38,11 +38,13 @@ class DoorServiceStub:
     Enrol: _grpc.UnaryUnaryMultiCallable[_door_pb2.EnrolRequest, _door_pb2.EnrolResponse]
     """Brings an enrolment's token and a signing request. The token is used up by the first request that is well formed; the same
     request again returns the first answer. Errors: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, CSR_MALFORMED, CSR_NOT_PROVEN,
-    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING.
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, STATE_NOT_ALLOWED (a repeat
+    that comes too late), CERTIFICATE_REVOKED (while it was issued: ask again).
     """
     RenewExpired: _grpc.UnaryUnaryMultiCallable[_door_pb2.RenewExpiredRequest, _door_pb2.RenewExpiredResponse]
     """Renews a certificate that has expired, if an operator enabled it. Errors: CERTIFICATE_MALFORMED, CERTIFICATE_UNKNOWN,
-    RENEWAL_NOT_ENABLED, SIGNATURE_INVALID, and those of a signing request as for Enrol.
+    CERTIFICATE_REVOKED, KEY_BLOCKED, STATE_NOT_ALLOWED (it has not expired: renew it as usual), RENEWAL_NOT_ENABLED,
+    SIGNATURE_INVALID, SYSTEM_UNKNOWN, SYSTEM_SUSPENDED, OPERATOR_UNKNOWN, and those of a signing request as for Enrol.
     """
     Diagnose: _grpc.UnaryUnaryMultiCallable[_door_pb2.DiagnoseRequest, _door_pb2.DiagnoseResponse]
     """Says what is wrong with a certificate, and what to do, before any call is made with it. Errors: CERTIFICATE_MALFORMED."""
@@ -59,11 +61,13 @@ class DoorServiceAsyncStub(DoorServiceStub):
     Enrol: _aio.UnaryUnaryMultiCallable[_door_pb2.EnrolRequest, _door_pb2.EnrolResponse]  # type: ignore[assignment]
     """Brings an enrolment's token and a signing request. The token is used up by the first request that is well formed; the same
     request again returns the first answer. Errors: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, CSR_MALFORMED, CSR_NOT_PROVEN,
-    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING.
+    CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, STATE_NOT_ALLOWED (a repeat
+    that comes too late), CERTIFICATE_REVOKED (while it was issued: ask again).
     """
     RenewExpired: _aio.UnaryUnaryMultiCallable[_door_pb2.RenewExpiredRequest, _door_pb2.RenewExpiredResponse]  # type: ignore[assignment]
     """Renews a certificate that has expired, if an operator enabled it. Errors: CERTIFICATE_MALFORMED, CERTIFICATE_UNKNOWN,
-    RENEWAL_NOT_ENABLED, SIGNATURE_INVALID, and those of a signing request as for Enrol.
+    CERTIFICATE_REVOKED, KEY_BLOCKED, STATE_NOT_ALLOWED (it has not expired: renew it as usual), RENEWAL_NOT_ENABLED,
+    SIGNATURE_INVALID, SYSTEM_UNKNOWN, SYSTEM_SUSPENDED, OPERATOR_UNKNOWN, and those of a signing request as for Enrol.
     """
     Diagnose: _aio.UnaryUnaryMultiCallable[_door_pb2.DiagnoseRequest, _door_pb2.DiagnoseResponse]  # type: ignore[assignment]
     """Says what is wrong with a certificate, and what to do, before any call is made with it. Errors: CERTIFICATE_MALFORMED."""
@@ -83,7 +87,8 @@ class DoorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_door_pb2.EnrolResponse, _abc.Awaitable[_door_pb2.EnrolResponse]]:
         """Brings an enrolment's token and a signing request. The token is used up by the first request that is well formed; the same
         request again returns the first answer. Errors: TOKEN_UNKNOWN, TOKEN_USED, TOKEN_EXPIRED, CSR_MALFORMED, CSR_NOT_PROVEN,
-        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING.
+        CSR_NAME_FOREIGN, KEY_UNACCEPTABLE, KEY_BLOCKED, AUTHORITY_MISSING, AUTHORITY_KEY_UNUSABLE, STATE_NOT_ALLOWED (a repeat
+        that comes too late), CERTIFICATE_REVOKED (while it was issued: ask again).
         """
 
     @_abc_1.abstractmethod
@@ -93,7 +98,8 @@ class DoorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_door_pb2.RenewExpiredResponse, _abc.Awaitable[_door_pb2.RenewExpiredResponse]]:
         """Renews a certificate that has expired, if an operator enabled it. Errors: CERTIFICATE_MALFORMED, CERTIFICATE_UNKNOWN,
-        RENEWAL_NOT_ENABLED, SIGNATURE_INVALID, and those of a signing request as for Enrol.
+        CERTIFICATE_REVOKED, KEY_BLOCKED, STATE_NOT_ALLOWED (it has not expired: renew it as usual), RENEWAL_NOT_ENABLED,
+        SIGNATURE_INVALID, SYSTEM_UNKNOWN, SYSTEM_SUSPENDED, OPERATOR_UNKNOWN, and those of a signing request as for Enrol.
         """
 
     @_abc_1.abstractmethod

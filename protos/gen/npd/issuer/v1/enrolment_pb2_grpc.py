@@ -64,7 +64,8 @@ class EnrolmentServiceServicer(object):
     def CreateEnrolment(self, request, context):
         """Enrols a system of an agency: whoever brings the token to the door gets one certificate of this profile. The caller makes
         the token and sends its digest alone, so that nobody else ever holds it. If the system is ACTIVE when it comes, no second
-        person is needed; otherwise its application waits for one. Errors: ALREADY_REGISTERED (the digest), FIELD_INVALID.
+        person is needed; otherwise its application waits for one. Errors: SYSTEM_UNKNOWN, ALREADY_REGISTERED (the digest),
+        PROFILE_NOT_ENTITLED, FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -86,7 +87,7 @@ class EnrolmentServiceServicer(object):
 
     def EnableExpiredRenewal(self, request, context):
         """Enables one renewal of an expired certificate at the door (DoorService.RenewExpired). Errors: CERTIFICATE_UNKNOWN,
-        STATE_NOT_ALLOWED (it was revoked, or has not expired).
+        STATE_NOT_ALLOWED (it was revoked, or has not expired), FIELD_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

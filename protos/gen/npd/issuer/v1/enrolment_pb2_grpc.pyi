@@ -36,7 +36,8 @@ class EnrolmentServiceStub:
     CreateEnrolment: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.CreateEnrolmentRequest, _enrolment_pb2.CreateEnrolmentResponse]
     """Enrols a system of an agency: whoever brings the token to the door gets one certificate of this profile. The caller makes
     the token and sends its digest alone, so that nobody else ever holds it. If the system is ACTIVE when it comes, no second
-    person is needed; otherwise its application waits for one. Errors: ALREADY_REGISTERED (the digest), FIELD_INVALID.
+    person is needed; otherwise its application waits for one. Errors: SYSTEM_UNKNOWN, ALREADY_REGISTERED (the digest),
+    PROFILE_NOT_ENTITLED, FIELD_INVALID.
     """
     CancelEnrolment: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.CancelEnrolmentRequest, _enrolment_pb2.CancelEnrolmentResponse]
     """Cancels an enrolment that was not used. Errors: TOKEN_UNKNOWN, TOKEN_USED."""
@@ -44,7 +45,7 @@ class EnrolmentServiceStub:
     """Lists enrolments, newest first."""
     EnableExpiredRenewal: _grpc.UnaryUnaryMultiCallable[_enrolment_pb2.EnableExpiredRenewalRequest, _enrolment_pb2.EnableExpiredRenewalResponse]
     """Enables one renewal of an expired certificate at the door (DoorService.RenewExpired). Errors: CERTIFICATE_UNKNOWN,
-    STATE_NOT_ALLOWED (it was revoked, or has not expired).
+    STATE_NOT_ALLOWED (it was revoked, or has not expired), FIELD_INVALID.
     """
 
 @_typing.type_check_only
@@ -55,7 +56,8 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     CreateEnrolment: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.CreateEnrolmentRequest, _enrolment_pb2.CreateEnrolmentResponse]  # type: ignore[assignment]
     """Enrols a system of an agency: whoever brings the token to the door gets one certificate of this profile. The caller makes
     the token and sends its digest alone, so that nobody else ever holds it. If the system is ACTIVE when it comes, no second
-    person is needed; otherwise its application waits for one. Errors: ALREADY_REGISTERED (the digest), FIELD_INVALID.
+    person is needed; otherwise its application waits for one. Errors: SYSTEM_UNKNOWN, ALREADY_REGISTERED (the digest),
+    PROFILE_NOT_ENTITLED, FIELD_INVALID.
     """
     CancelEnrolment: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.CancelEnrolmentRequest, _enrolment_pb2.CancelEnrolmentResponse]  # type: ignore[assignment]
     """Cancels an enrolment that was not used. Errors: TOKEN_UNKNOWN, TOKEN_USED."""
@@ -63,7 +65,7 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     """Lists enrolments, newest first."""
     EnableExpiredRenewal: _aio.UnaryUnaryMultiCallable[_enrolment_pb2.EnableExpiredRenewalRequest, _enrolment_pb2.EnableExpiredRenewalResponse]  # type: ignore[assignment]
     """Enables one renewal of an expired certificate at the door (DoorService.RenewExpired). Errors: CERTIFICATE_UNKNOWN,
-    STATE_NOT_ALLOWED (it was revoked, or has not expired).
+    STATE_NOT_ALLOWED (it was revoked, or has not expired), FIELD_INVALID.
     """
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -77,7 +79,8 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_enrolment_pb2.CreateEnrolmentResponse, _abc.Awaitable[_enrolment_pb2.CreateEnrolmentResponse]]:
         """Enrols a system of an agency: whoever brings the token to the door gets one certificate of this profile. The caller makes
         the token and sends its digest alone, so that nobody else ever holds it. If the system is ACTIVE when it comes, no second
-        person is needed; otherwise its application waits for one. Errors: ALREADY_REGISTERED (the digest), FIELD_INVALID.
+        person is needed; otherwise its application waits for one. Errors: SYSTEM_UNKNOWN, ALREADY_REGISTERED (the digest),
+        PROFILE_NOT_ENTITLED, FIELD_INVALID.
         """
 
     @_abc_1.abstractmethod
@@ -103,7 +106,7 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_enrolment_pb2.EnableExpiredRenewalResponse, _abc.Awaitable[_enrolment_pb2.EnableExpiredRenewalResponse]]:
         """Enables one renewal of an expired certificate at the door (DoorService.RenewExpired). Errors: CERTIFICATE_UNKNOWN,
-        STATE_NOT_ALLOWED (it was revoked, or has not expired).
+        STATE_NOT_ALLOWED (it was revoked, or has not expired), FIELD_INVALID.
         """
 
 def add_EnrolmentServiceServicer_to_server(servicer: EnrolmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

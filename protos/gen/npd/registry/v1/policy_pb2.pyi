@@ -318,12 +318,17 @@ class RevokedCertificate(_message.Message):
     SERIAL_NUMBER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     REVOKE_TIME_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
     issuer_key_id: _builtins.str
     """SHA-256 of the issuer's SubjectPublicKeyInfo, hex."""
     serial_number: _builtins.str
     """Serial number, hex."""
     reason: _revocation_pb2.RevocationReason.ValueType
     """Reason."""
+    key_id: _builtins.str
+    """With KEY_COMPROMISE: SHA-256 of its SubjectPublicKeyInfo, hex, by which the issuer knows the key again; empty if the
+    registry was told of the certificate alone.
+    """
     @_builtins.property
     def revoke_time(self) -> _timestamp_pb2.Timestamp:
         """Since when."""
@@ -335,10 +340,11 @@ class RevokedCertificate(_message.Message):
         serial_number: _builtins.str = ...,
         reason: _revocation_pb2.RevocationReason.ValueType = ...,
         revoke_time: _timestamp_pb2.Timestamp | None = ...,
+        key_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["revoke_time", b"revoke_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_key_id", b"issuer_key_id", "reason", b"reason", "revoke_time", b"revoke_time", "serial_number", b"serial_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["issuer_key_id", b"issuer_key_id", "key_id", b"key_id", "reason", b"reason", "revoke_time", b"revoke_time", "serial_number", b"serial_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
