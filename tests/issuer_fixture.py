@@ -8,7 +8,7 @@ issuer.recorded("/npd.issuer.v1.DoorService/Enrol")    # what the registry's aut
 """
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -32,6 +32,7 @@ from npd.issuer.v1 import (
     enrolment_pb2_grpc,
 )
 from npd_client.channel import RotatingChannel
+from npd_client.errors import refusal_of
 from npd_pki.ca_store import Hierarchy
 from npd_pki.identity import Kind, agency_uri
 from npd_pki.keys import save_private_key
@@ -73,6 +74,15 @@ def uri_of(name: str) -> str:
 def leaf_of(certificate: certificate_pb2.Certificate) -> x509.Certificate:
     """The leaf of a certificate that came with its chain."""
     return x509.load_pem_x509_certificates(certificate.certificate_chain)[0]
+
+
+def outcome(call: Callable[..., Any], request: object) -> str:
+    """The reason for which a call is refused, or "answered"."""
+    try:
+        call(request, timeout=20)
+    except grpc.RpcError as error:
+        return refusal_of(error).reason
+    return "answered"
 
 
 def write_authorities(directory: Path, hierarchy: Hierarchy) -> Path:

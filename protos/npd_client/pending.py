@@ -90,12 +90,18 @@ class Pending:
         place = Path(directory) / PENDING
         if not place.is_dir():
             return None
-        seen = _stamp(place)
+        try:
+            descriptor = os.open(place, os.O_RDONLY)  # held open, so that no other request gets its inode number
+        except FileNotFoundError:
+            return None
         try:
             found: Self | None = cls._parsed(place)
         except (ValueError, FileNotFoundError, RequestMalformed):
             found = None
-        if _stamp(place) != seen:  # it ended, or another began, while it was read
+        finally:
+            is_another = not _is_at(place, descriptor)
+            os.close(descriptor)
+        if is_another:  # it ended, or the next began, while it was read
             return cls.read(directory)
         if found is None:
             raise PendingMalformed(
@@ -206,13 +212,12 @@ def _public_key_of(private_key: bytes) -> PublicKeyTypes:
         raise ValueError from None
 
 
-def _stamp(place: Path) -> tuple[int, int]:
-    """What tells one request's directory from the next, in the same place."""
+def _is_at(place: Path, descriptor: int) -> bool:
+    """Whether an open directory is still the one in its place."""
     try:
-        status = place.stat()
+        return os.path.samestat(place.stat(), os.fstat(descriptor))
     except FileNotFoundError:
-        return 0, 0
-    return status.st_ino, status.st_mtime_ns
+        return False
 
 
 def _optional(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-import grpc
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor
@@ -11,9 +10,8 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from npd.issuer.v1 import authority_pb2, certificate_pb2, door_pb2, enrolment_pb2
-from npd_client.errors import refusal_of
 from npd_pki.identity import Kind
-from tests.issuer_fixture import IssuerScene, csr_for, p256_key, uri_of
+from tests.issuer_fixture import IssuerScene, csr_for, outcome, p256_key, uri_of
 from tests.mesh_fixture import Desk, Running, Stage, new_id
 
 TEXTS = ["\0", "a\0b", "\u00e9\u202e", "'; --", "A" * 60_000, "-1", "spiffe://", "9" * 40, "MjAyNgpiCmM="]
@@ -74,7 +72,7 @@ def hostile(field: FieldDescriptor) -> list[Any]:
     return []
 
 
-@pytest.mark.parametrize("method", methods(), ids=lambda one: one.name)
+@pytest.mark.parametrize("method", list(methods()), ids=lambda one: one.name)
 def test_no_field_is_a_fault_of_ours(scene: IssuerScene, method: MethodDescriptor) -> None:
     name = f"/{method.containing_service.full_name}/{method.name}"
     channel = (
@@ -83,7 +81,7 @@ def test_no_field_is_a_fault_of_ours(scene: IssuerScene, method: MethodDescripto
         else scene.issuer.channel(Kind.OPERATOR, "lan")
     )
     answer = GetMessageClass(method.output_type)
-    call = channel.unary_unary(name, lambda one: one.SerializeToString(), answer.FromString)
+    call: Any = channel.unary_unary(name, lambda one: one.SerializeToString(), answer.FromString)
     for field in method.input_type.fields:
         for value in hostile(field):
             request = sound(scene, method)
@@ -92,8 +90,4 @@ def test_no_field_is_a_fault_of_ours(scene: IssuerScene, method: MethodDescripto
                 inner.seconds, inner.nanos = value
             else:
                 setattr(request, field.name, value)
-            try:
-                call(request, timeout=10)
-            except grpc.RpcError as error:
-                refusal = refusal_of(error)
-                assert refusal.reason not in ("", "INTERNAL"), (field.name, str(value)[:20], str(error)[:300])
+            assert outcome(call, request) not in ("", "INTERNAL"), (field.name, str(value)[:20])

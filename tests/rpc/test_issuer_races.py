@@ -6,11 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
-import grpc
 import pytest
 
 from npd.issuer.v1 import certificate_pb2
-from npd_client.errors import refusal_of
+from npd.registry.v1 import revocation_pb2
 from npd_pki.identity import Kind
 from npd_pki.keys import key_id
 from npd_pki.validity import Validity
@@ -19,7 +18,7 @@ from services.local.postgres import EmbeddedPostgres
 from services.mesh.core import failpoints
 from services.mesh.core.authorities import AuthorityState
 from services.registry.app import ROOM as REGISTRY
-from tests.issuer_fixture import CLIENT_TLS, RENEW, IssuerScene, csr_for, p256_key, uri_of, write_tls
+from tests.issuer_fixture import CLIENT_TLS, RENEW, IssuerScene, csr_for, outcome, p256_key, uri_of, write_tls
 from tests.mesh_fixture import Authority, Desk, Stage, new_id, refused, wait_until
 from tests.rpc.test_issuer_authorities import HOST, activation, lay_ready, prepare
 from tests.rpc.test_issuer_door import enabling, held
@@ -50,7 +49,7 @@ def renewal(csr: bytes) -> certificate_pb2.RenewCertificateRequest:
 
 @pytest.mark.parametrize("reason", [SUPERSEDED, KEY_COMPROMISE])
 def test_what_is_revoked_while_it_is_signed_does_not_come_out(
-    scene: IssuerScene, monkeypatch: pytest.MonkeyPatch, reason: "certificate_pb2.CertificateState.ValueType"
+    scene: IssuerScene, monkeypatch: pytest.MonkeyPatch, reason: "revocation_pb2.RevocationReason.ValueType"
 ) -> None:
     lan, key = scene.certificates(Kind.OPERATOR, "lan"), p256_key()
     intents: list[certificate_pb2.Certificate] = []
@@ -82,18 +81,10 @@ def test_renewal_and_compromise_of_the_held_key_at_once_do_not_block_each_other(
         write_tls(tls, held.certificate_chain, key, scene.hierarchy.root.certificate)
         holder, lan = scene.certificates_by(tls), scene.certificates(Kind.OPERATOR, "lan")
         with ThreadPoolExecutor(9) as pool:
-            renewals = [pool.submit(refused_or_none, holder, renewal(csr_for(p256_key()))) for _ in range(8)]
+            renewals = [pool.submit(outcome, holder.RenewCertificate, renewal(csr_for(p256_key()))) for _ in range(8)]
             revoked = pool.submit(lan.RevokeCertificate, revocation(held, KEY_COMPROMISE))
             assert revoked.result().certificates[0].revocation_reason == KEY_COMPROMISE
-            assert {each.result() for each in renewals} <= {"", "CERTIFICATE_REVOKED", "KEY_BLOCKED"}
-
-
-def refused_or_none(holder: object, request: certificate_pb2.RenewCertificateRequest) -> str:
-    try:
-        holder.RenewCertificate(request, timeout=20)
-    except grpc.RpcError as error:
-        return refusal_of(error).reason
-    return ""
+            assert {each.result() for each in renewals} <= {"answered", "CERTIFICATE_REVOKED", "KEY_BLOCKED"}
 
 
 def test_whoever_issues_during_a_rollover_finds_the_next_authority(scene: IssuerScene) -> None:

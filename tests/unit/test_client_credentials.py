@@ -6,6 +6,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, PrivateFormat
 
 from npd_client import credentials as client
@@ -191,3 +194,17 @@ def test_all_files_come_from_one_generation_of_a_swapped_volume(hierarchy: Hiera
     (tmp_path / "..next").symlink_to("..second")
     os.replace(tmp_path / "..next", tmp_path / "..data")
     assert Credentials.from_directory(tmp_path).digest != first.digest
+
+
+def test_cross_certificates_of_one_key_do_not_keep_the_search_busy_for_ever(tmp_path: Path) -> None:
+    """Fourteen that each vouch for each other make 14! paths, and none of them leads to a root."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "CA")])
+    now = datetime.now(UTC)
+    above = [
+        x509.CertificateBuilder(name, name, key.public_key(), number, now - timedelta(days=1), now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+        for number in range(1, 15)
+    ]
+    with pytest.raises(client.ChainBroken):
+        client.require_chain(tmp_path, above[0], above[1:], [], now)

@@ -22,8 +22,8 @@ _PAUSE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How this room deals: `agency_limit` certificates an hour for an agency or operator, `application_life` for a decision,
-    `urgent_within` for those who are told to renew now, `list_life` until a revocation list's next, and
+    """How this room deals: `agency_limit` certificates an hour for an agency or operator, `application_life` for a
+    decision, `urgent_within` for those who are told to renew now, `list_life` until a revocation list's next, and
     `list_every` between two.
     """
 

@@ -4,7 +4,8 @@ from sqlalchemy import Connection
 
 from services.issuer.repository.applications import Applications
 from services.issuer.repository.authorities import Authorities
-from services.issuer.repository.certificates import BlockedKeys, Certificates
+from services.issuer.repository.blocked_keys import BlockedKeys
+from services.issuer.repository.certificates import Certificates
 from services.issuer.repository.enrolments import Enrolments
 from services.mesh.core.answers import Answers
 from services.mesh.core.approvals import Approvals

@@ -1,4 +1,4 @@
-"""Rows of certificates and of blocked keys."""
+"""Rows of certificates, and of revocations of others that are not known here."""
 
 from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
@@ -15,7 +15,6 @@ from sqlalchemy import (
     func,
     literal,
     select,
-    text,
     tuple_,
     union,
     update,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import insert
 
 from services.issuer.domain import Certificate, CertificateName, CertificateState, Profile, Revocation, Wanted
-from services.issuer.tables import BLOCKED_KEYS, CERTIFICATES, FOREIGN_REVOCATIONS
+from services.issuer.tables import CERTIFICATES, FOREIGN_REVOCATIONS
 from services.mesh.core.authorities import RevocationReason
 
 Place: TypeAlias = tuple[datetime, str, str]
@@ -162,7 +161,7 @@ class Certificates:
         return dict(zip(CertificateState, self._connection.execute(select(*columns)).one(), strict=True))
 
     def intents_since(self, agency_id: str, identity: str, since: datetime) -> int:
-        """How many certificates of an agency, or without one of an operator, were to be issued here since an instant."""
+        """How many certificates of an agency, or of an operator if none, were to be issued here since an instant."""
         holder = and_(_C.agency_id == agency_id, *([] if agency_id else [_C.identity == identity]))
         mine = and_(holder, _C.intent_time > since, _C.application_id.is_not(None))
         return self._connection.execute(select(func.count()).select_from(CERTIFICATES).where(mine)).scalar_one()
@@ -177,30 +176,6 @@ class Certificates:
         query = select(*_LIGHT).where(_is_last_valid(now), _C.expire_time <= before)
         ordered = query.order_by(_C.expire_time, _C.issuer_key_id, _C.serial_number).limit(limit)
         return [_certificate(row) for row in self._connection.execute(ordered)]
-
-
-class BlockedKeys:
-    """Keys that were reported as compromised. None is ever taken off."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def block(self, key_ids: Iterable[str], blocker: str, now: datetime) -> None:
-        """Block keys for ever; one that is blocked stays as it is."""
-        ids = func.unnest(literal(sorted(set(key_ids)), ARRAY(Text))).table_valued("key_id").render_derived("blocked")
-        rows = select(ids.c.key_id, literal(now, DateTime(timezone=True)), literal(blocker))
-        row = insert(BLOCKED_KEYS).from_select(["key_id", "block_time", "blocker"], rows)
-        self._connection.execute(row.on_conflict_do_nothing())
-
-    def holds(self, key_id: str) -> bool:
-        """Whether a key is blocked; none is until the end of the transaction.
-
-        So whoever blocks a key finds the intent that follows on this.
-        """
-        self._connection.execute(text("LOCK TABLE blocked_keys IN SHARE MODE"))
-        return (
-            self._connection.execute(BLOCKED_KEYS.select().where(BLOCKED_KEYS.c.key_id == key_id)).first() is not None
-        )
 
 
 def _is(name: CertificateName) -> ColumnElement[bool]:
