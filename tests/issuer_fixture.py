@@ -33,6 +33,7 @@ from npd.issuer.v1 import (
 )
 from npd_client.channel import RotatingChannel
 from npd_client.errors import refusal_of
+from npd_pki.authority import IssuingCA
 from npd_pki.ca_store import Hierarchy
 from npd_pki.identity import Kind, agency_uri
 from npd_pki.keys import save_private_key
@@ -48,6 +49,10 @@ ISSUED = certificate_pb2.APPLICATION_STATE_ISSUED
 APPLY = "/npd.issuer.v1.CertificateService/ApplyForCertificate"
 RENEW = "/npd.issuer.v1.CertificateService/RenewCertificate"
 ENROL = "/npd.issuer.v1.DoorService/Enrol"
+
+
+PASSPHRASE_FILE = "passphrase"
+_PASSPHRASE = b"a passphrase of tests"
 
 
 def p256_key() -> ec.EllipticCurvePrivateKey:
@@ -86,13 +91,20 @@ def outcome(call: Callable[..., Any], request: object) -> str:
 
 
 def write_authorities(directory: Path, hierarchy: Hierarchy) -> Path:
-    """Lay the issuing CAs of agencies and operators out as a ceremony does."""
+    """Lay the issuing CAs of agencies and operators out as a ceremony does; their passphrase lies beside them."""
+    directory.mkdir(parents=True)
+    (directory / PASSPHRASE_FILE).touch(mode=0o600)
+    (directory / PASSPHRASE_FILE).write_bytes(_PASSPHRASE)
     for kind in (Kind.AGENCY, Kind.OPERATOR):
-        place = directory / kind.value
-        place.mkdir(parents=True)
-        (place / "ca.crt").write_bytes(certificates_pem([hierarchy.of(kind).certificate]))
-        save_private_key(place / "ca.key", hierarchy.of(kind).key)
+        write_authority(directory / kind.value, hierarchy.of(kind))
     return directory
+
+
+def write_authority(place: Path, authority: IssuingCA) -> None:
+    """Lay an issuing CA out."""
+    place.mkdir()
+    save_private_key(place / "ca.key", authority.key, _PASSPHRASE)
+    (place / "ca.crt").write_bytes(certificates_pem([authority.certificate]))
 
 
 def write_tls(directory: Path, chain: bytes, key: Key, root: x509.Certificate) -> Path:
@@ -120,8 +132,12 @@ class IssuerScene:
     ) -> None:
         self.stage, self.registry, self.desk, self.directory = stage, registry, desk, directory
         self.hierarchy = stage.authority.hierarchy
+        authorities = settings.get("authorities_directory") or write_authorities(
+            directory / "authorities", self.hierarchy
+        )
         told = {
-            "authorities_directory": write_authorities(directory / "authorities", self.hierarchy),
+            "authorities_directory": authorities,
+            "authorities_passphrase_file": authorities / PASSPHRASE_FILE,
             "revocation_list_directory": directory / "lists",
             "door_listen": "localhost:0",
             "door_address_limit": 100_000,

@@ -187,13 +187,11 @@ def _read(place: Path, path: Path) -> tuple[bytes, bool]:
 
 
 def _is_exposed(status: os.stat_result) -> bool:
-    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes).
-
-    Unlike PostgreSQL root may use what it has lent: it has to renew it.
-    """
+    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes)."""
     if sys.platform == "win32":
         return False
-    return bool(status.st_mode & (0o037 if status.st_uid == 0 else 0o077))
+    lent_by_root = status.st_uid == 0 and os.geteuid() != 0
+    return bool(status.st_mode & (0o037 if lent_by_root else 0o077))
 
 
 def require_private(files: CredentialFiles) -> None:

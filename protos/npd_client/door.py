@@ -9,10 +9,9 @@ from typing import Any, TypeVar
 
 import grpc
 
-from npd.issuer.v1 import certificate_pb2, door_pb2, door_pb2_grpc
+from npd.issuer.v1 import door_pb2, door_pb2_grpc
 from npd_client.channel import LOOPBACK, OPTIONS, service_config
 from npd_client.errors import refusal_of
-from npd_client.taking import Answer
 
 Reply = TypeVar("Reply")
 
@@ -62,11 +61,6 @@ def open_door(target: str, roots: bytes) -> Iterator[Door]:
     options = [*OPTIONS, ("grpc.service_config", service_config(target)), *direct]
     with grpc.secure_channel(target, grpc.ssl_channel_credentials(roots), options=options) as channel:
         yield Door(target, channel)
-
-
-def answer_of(certificate: certificate_pb2.Certificate, trust_bundle: bytes) -> Answer:
-    """The files that came with a certificate."""
-    return Answer(certificate.certificate_chain, trust_bundle)
 
 
 def server_time(answer: door_pb2.DiagnoseResponse) -> datetime:

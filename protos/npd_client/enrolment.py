@@ -28,7 +28,7 @@ from npd_client.credentials import (
     require_private,
     spki_of,
 )
-from npd_client.door import Door, answer_of, open_door
+from npd_client.door import Door, open_door
 from npd_client.errors import Refusal
 from npd_client.pending import PENDING, Pending, remove_pending
 from npd_client.renewal import ends_request, successor_request, take_successor
@@ -144,7 +144,7 @@ def resume(directory: DirectoryPath, *, door: str = "") -> Enrolment:
             status = _sent(directory, lambda: opened.status(pending.token))
             if not status.HasField("application"):  # the token never arrived
                 return _enrol(Path(directory), pending, opened)
-            answer = answer_of(status.certificate, status.trust_bundle)
+            answer = Answer.of(status.certificate, status.trust_bundle)
             return _standing(Path(directory), pending, status.application, answer)
 
 
@@ -171,7 +171,7 @@ def renew_expired(door: str, directory: DirectoryPath, *, now: datetime | None =
         chain, roots = files.certificate_chain, files.root_certificates
         with open_door(door, roots) as opened:
             answer = _sent(directory, lambda: opened.renew_expired(pending.request_id, chain, pending.csr, signature))
-        told = answer_of(answer.certificate, answer.trust_bundle)
+        told = Answer.of(answer.certificate, answer.trust_bundle)
         return take_successor(directory, pending, told, roots, replaces=leaf, now=now)
 
 
@@ -190,7 +190,7 @@ def _require_free(place: Path, pending: Pending) -> None:
 
 def _enrol(place: Path, pending: Pending, door: Door) -> Enrolment:
     answer = _sent(place, lambda: door.enrol(pending.request_id, pending.token, pending.csr))  # (3)
-    return _standing(place, pending, answer.application, answer_of(answer.certificate, answer.trust_bundle))
+    return _standing(place, pending, answer.application, Answer.of(answer.certificate, answer.trust_bundle))
 
 
 def _standing(place: Path, pending: Pending, application: certificate_pb2.Application, answer: Answer) -> Enrolment:

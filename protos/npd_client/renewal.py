@@ -32,6 +32,7 @@ Issuer = Callable[[], RotatingChannel | None]
 """Gives the channel to the issuer; None once nobody wants renewals any more."""
 
 _LOG = logging.getLogger(__name__)
+_FOR_EVER = ("KEY_BLOCKED", "REQUEST_ID_REUSED", "STATE_NOT_ALLOWED")
 _RANDOM = SystemRandom()
 _REMEDIES: Mapping[str, str] = {
     "KEY_BLOCKED": "The next attempt makes another key.",
@@ -151,7 +152,7 @@ def renew(
             if ends_request(refusal):
                 remove_pending(directory)
             raise refusal from error
-        told = Answer(answer.certificate.certificate_chain, answer.trust_bundle)
+        told = Answer.of(answer.certificate, answer.trust_bundle)
         return take_successor(directory, pending, told, current.files.root_certificates, replaces=current.leaf)  # (5)
 
 
@@ -194,10 +195,12 @@ def take_successor(
 
 
 def ends_request(refusal: Refusal) -> bool:
-    """Whether the same request would be refused for ever: its key is blocked, or it is not a request to be granted."""
+    """Whether the same request would be refused for ever: its key is blocked, it came too late for what was granted, or
+    it is not a request to be granted.
+    """
     if isinstance(refusal, Unreachable):
         return False
-    return refusal.code is grpc.StatusCode.INVALID_ARGUMENT or refusal.reason in ("KEY_BLOCKED", "REQUEST_ID_REUSED")
+    return refusal.code is grpc.StatusCode.INVALID_ARGUMENT or refusal.reason in _FOR_EVER
 
 
 class Renewer:

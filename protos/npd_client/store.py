@@ -182,7 +182,7 @@ def _write_generation(place: Path, files: Mapping[str, bytes]) -> Path:
         for name in _KEPT:
             if name in files:
                 old, new = place / name, generation / name
-                _write(new, files[name], _key_mode(old) if name == KEY_FILE else 0o644)
+                _write(new, files[name], 0o600 if name == KEY_FILE else 0o644)
                 keep_owner(new, old if old.exists() else place)
         generation.chmod(0o755)
         keep_owner(generation, place)
@@ -202,15 +202,6 @@ def _write(path: Path, content: bytes, mode: int) -> None:
         os.fchmod(descriptor, mode)
         stream.flush()
         os.fsync(descriptor)
-
-
-def _key_mode(old: Path) -> int:
-    """Its owner alone reads a key, unless root lent the old one to a group: whoever reads it so must go on to."""
-    with suppress(OSError):
-        status = old.stat()
-        if status.st_uid == 0 and os.geteuid() == 0 and status.st_mode & 0o047 == 0o040:
-            return 0o640
-    return 0o600
 
 
 def keep_owner(new: Path, old: Path) -> None:

@@ -4,10 +4,12 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from npd.issuer.v1 import certificate_pb2
 from npd_client.credentials import (
     AUTHORITIES_FILE,
     CERTIFICATE_FILE,
@@ -62,6 +64,13 @@ class Answer:
 
     certificate_chain: bytes
     trust_bundle: bytes = b""
+    is_revoked: bool = False
+
+    @classmethod
+    def of(cls, certificate: certificate_pb2.Certificate, trust_bundle: bytes) -> Self:
+        """The files that came with a certificate."""
+        is_revoked = certificate.state == certificate_pb2.CERTIFICATE_STATE_REVOKED
+        return cls(certificate.certificate_chain, trust_bundle, is_revoked)
 
 
 def take(
@@ -76,7 +85,8 @@ def take(
 ) -> Taken:
     """Take the answer to a pending request into use, or refuse it; to be called under `store.locked`.
 
-    1. The answer is whole, not longer than a handshake can carry; its first certificate is for the key of the request.
+    1. The answer is whole, not longer than a handshake can carry, and was not revoked before it was taken; its first
+       certificate is for the key of the request.
     2. It names one identity; if it `replaces` a certificate, that one's, and it is not older.
     3. The roots become those of the trust bundle, if a root trusted already signed it and its sequence is higher than
        that of the last; otherwise they stay. A bundle that is not to be believed is logged, and costs no renewal.
@@ -89,7 +99,9 @@ def take(
     """
     now = now or datetime.now(UTC)
     try:
-        if len(answer.certificate_chain) > LONGEST_CHAIN:  # (1)
+        if answer.is_revoked:  # (1)
+            raise AnswerUnfit("The certificate was revoked before it could be taken. Ask for another one.")
+        if len(answer.certificate_chain) > LONGEST_CHAIN:
             raise AnswerUnfit("The issuer sent a chain too long for any handshake. Tell the operator.")
         leaf, *presented = certificates_of(_place(CERTIFICATE_FILE), answer.certificate_chain)
         _require_answered(pending, leaf, replaces)  # (1) (2)

@@ -57,11 +57,14 @@ class Settings(RoomSettings):
         description="directory of the issuing CAs: <name>/ca.crt with ca.key or pkcs11.toml"
     )
     authorities_passphrase_file: Path | None = Field(
-        default=None, description="file of mode 0600 with the passphrase of their keys; unset: they are not encrypted"
+        default=None, description="file of mode 0600 with the passphrase of their keys, unless all are in modules"
     )
     revocation_list_directory: Path = Field(description="directory where revocation lists are published")
     trust_bundle_file: Path | None = Field(default=None, description="signed bundle of the roots to trust")
-    door_listen: str = Field(description="host:port of the door, such as 0.0.0.0:7100; no client certificate there")
+    door_listen: str = Field(
+        default="",
+        description="host:port of the door, such as 0.0.0.0:7100; unset: other processes of this room have it",
+    )
     door_address_limit: int = Field(default=60, ge=1, description="calls a minute at the door from one address")
     door_limit: int = Field(default=3000, ge=1, description="calls a minute at the door from all addresses together")
     agency_limit: int = Field(default=600, ge=1, description="certificates an hour for one agency or operator")
@@ -153,7 +156,9 @@ def compose(house: House) -> Composition:
         flow=outgoing.flow,
         retry=outgoing.wake,
         approved=issuance.wake,
-        door=Door(
+        door=None
+        if not settings.door_listen
+        else Door(
             listen=settings.door_listen,
             served=[
                 Served(

@@ -13,17 +13,18 @@ from pathlib import Path
 import structlog
 
 from npd_pki.authority import IssuingCA
-from npd_pki.ca_store import load_authority
-from npd_pki.errors import PkiError
+from npd_pki.ca_store import CERTIFICATE_FILE, KEY_FILE, SETTINGS_FILE, load_authority
+from npd_pki.errors import PkiError, PrivateKeyUnencrypted
 from npd_pki.issuance import issuer_key_id
 from npd_pki.passphrase import read_passphrase
 from npd_pki.trust_bundle import load_certificates
 from services.issuer.domain import AuthorityKeyUnusable
+from services.mesh.core.config import SettingsInvalid
 
 log = structlog.get_logger(__name__)
 
 
-class KeyringUnusable(Exception):
+class KeyringUnusable(SettingsInvalid):
     """No authority's key could be opened; says of each why."""
 
 
@@ -86,6 +87,10 @@ class Keyring:
     def _open(self, place: Path) -> None:
         passphrase = read_passphrase(self._passphrase_file) if self._passphrase_file else None
         authority = load_authority(place, passphrase)
+        if passphrase is None and (place / KEY_FILE).is_file():
+            raise PrivateKeyUnencrypted(
+                f"{place / KEY_FILE} is not encrypted; encrypt it, and name its passphrase's file"
+            )
         if authority.environment != self._environment:
             raise PkiError(f"this authority is of the environment {authority.environment}, not of {self._environment}")
         self._opened = {**self._opened, authority.key_id: authority}
@@ -95,15 +100,15 @@ class Keyring:
 def _key_ids(place: Path) -> set[str]:
     """The key id of the authority whose files lie there, as far as its certificate can be read."""
     try:
-        return {issuer_key_id(one) for one in load_certificates(place / "ca.crt")}
+        return {issuer_key_id(one) for one in load_certificates(place / CERTIFICATE_FILE)}
     except (PkiError, OSError):
         return set()
 
 
 def _digest(place: Path) -> bytes:
     """Of the files of an authority; empty if there is none, or it is not complete yet."""
-    certificate = place / "ca.crt"
-    key = next((place / name for name in ("ca.key", "pkcs11.toml") if (place / name).is_file()), None)
+    certificate = place / CERTIFICATE_FILE
+    key = next((place / name for name in (KEY_FILE, SETTINGS_FILE) if (place / name).is_file()), None)
     if key is None or not certificate.is_file():
         return b""
     try:

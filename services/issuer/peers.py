@@ -77,6 +77,7 @@ def _revoked(revocation: Revocation) -> policy_pb2.RevokedCertificate:
         serial_number=revocation.name.serial_number,
         revoke_time=_instant(revocation.revoke_time),
         reason=revocation.reason.value,  # type: ignore[arg-type]  # a test holds the numbers equal
+        key_id=revocation.key_id,
     )
 
 

@@ -16,12 +16,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from npd.issuer.v1 import certificate_pb2
 from npd.sharing.v1 import lookup_pb2, lookup_pb2_grpc
 from npd_client import Client, Credentials, Refusal, RotatingChannel, Timing, Unreachable
 from npd_client.pending import Pending, remove_pending
-from npd_client.renewal import EnrolmentPending, RenewalTiming, Renewer, ask_window, renew
+from npd_client.renewal import (
+    EnrolmentPending,
+    RenewalTiming,
+    Renewer,
+    ask_window,
+    renew,
+    successor_request,
+    take_successor,
+)
 from npd_client.store import DirectoryBusy, DirectoryKept, locked, read_bundle
-from npd_client.taking import LONGEST_CHAIN, AnswerStale, AnswerUnfit
+from npd_client.taking import LONGEST_CHAIN, Answer, AnswerStale, AnswerUnfit
 from npd_client.trust import read_roots
 from npd_pki.keys import generate_p256_key
 from npd_pki.signed_bundle import sign_trust_bundle
@@ -182,6 +191,18 @@ def chains(pki: TestPki) -> dict[str, Callable[[str, Any], bytes]]:
             validity=Validity(datetime.now(UTC) - timedelta(days=9), datetime.now(UTC) + timedelta(days=9)),
         ),
     }
+
+
+def test_what_was_revoked_before_it_was_taken_is_not_taken(directory: Path) -> None:
+    answer = Answer.of(
+        certificate_pb2.Certificate(state=certificate_pb2.CERTIFICATE_STATE_REVOKED, certificate_chain=b"any"), b""
+    )
+    current = Credentials.from_directory(directory)
+    pending = successor_request(directory, current.leaf)
+    with pytest.raises(AnswerUnfit, match="revoked"):
+        take_successor(directory, pending, answer, current.files.root_certificates, replaces=current.leaf)
+    assert Pending.read(directory) is None, "the next request is another one"
+    assert Credentials.from_directory(directory).digest == current.digest
 
 
 @pytest.mark.parametrize("name", list(chains(TestPki(ENV))))
@@ -439,16 +460,6 @@ def test_a_forgotten_client_renews_no_more(issuer: Issuer, address: str, directo
     (renewer,) = (one for one in set(threading.enumerate()) - before if one.name == "npd-client-renewal")
     del client
     wait_until(lambda: not renewer.is_alive(), "the thread has ended")
-
-
-def test_what_root_has_lent_to_a_group_it_renews_and_lends_again(channel: RotatingChannel, directory: Path) -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can give files away")
-    os.chown(directory / "tls.key", 0, 65534)
-    (directory / "tls.key").chmod(0o640)
-    renew(directory, channel)
-    status = (directory / "tls.key").stat()
-    assert (status.st_gid, status.st_mode & 0o777) == (65534, 0o640)
 
 
 def test_what_root_renews_its_owner_reads(channel: RotatingChannel, directory: Path) -> None:

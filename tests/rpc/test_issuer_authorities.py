@@ -13,14 +13,21 @@ from npd.registry.v1 import policy_pb2, revocation_pb2, rights_pb2, rights_pb2_g
 from npd_client.channel import RotatingChannel
 from npd_pki.authority import IssuingCA
 from npd_pki.identity import Kind
-from npd_pki.keys import save_private_key
-from npd_pki.trust_bundle import certificates_pem
 from npd_pki.validity import Validity
 from services.issuer.app import ROOM as ISSUER
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.authorities import AuthorityState
 from services.registry.app import ROOM as REGISTRY
-from tests.issuer_fixture import IssuerScene, csr_for, leaf_of, p256_key, write_authorities, write_tls
+from tests.issuer_fixture import (
+    PASSPHRASE_FILE,
+    IssuerScene,
+    csr_for,
+    leaf_of,
+    p256_key,
+    write_authorities,
+    write_authority,
+    write_tls,
+)
 from tests.mesh_fixture import Authority, Desk, Stage, new_id, refused, wait_until
 from tests.rpc.test_issuer_revocation import REVOKED, enrolled, shown
 
@@ -47,13 +54,9 @@ def lay_ready(
     """The files of a further CA of agencies, as a ceremony writes them."""
     made = scene.hierarchy.root.issue_issuing_ca(Kind.AGENCY, validity=validity)
     place = scene.directory / "authorities" / name
-    place.mkdir()
-    if key:
-        save_private_key(place / "ca.key", made.key)
-    else:
+    write_authority(place, made)
+    if not key:
         (place / "ca.key").write_text("no key")
-        (place / "ca.key").chmod(0o600)
-    (place / "ca.crt").write_bytes(certificates_pem([made.certificate]))
     return made
 
 
@@ -258,14 +261,13 @@ def test_fresh_issuer_takes_the_only_authority_of_a_host_and_lets_an_operator_ch
     directory = write_authorities(tmp_path / "authorities", authority.hierarchy)
     further = authority.hierarchy.root.issue_issuing_ca(Kind.AGENCY)
     for name, made in (("agency-2", further), ("mesh", authority.hierarchy.mesh)):
-        (directory / name).mkdir()
-        save_private_key(directory / name / "ca.key", made.key)
-        (directory / name / "ca.crt").write_bytes(certificates_pem([made.certificate]))
+        write_authority(directory / name, made)
     with Stage(postgres, authority, tmp_path) as stage:
         registry = stage.start(REGISTRY, operators=["lan", "minh"])
         issuer = stage.start(
             ISSUER,
             authorities_directory=directory,
+            authorities_passphrase_file=directory / PASSPHRASE_FILE,
             revocation_list_directory=tmp_path / "lists",
             door_listen="localhost:0",
         )

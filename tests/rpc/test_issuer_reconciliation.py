@@ -102,6 +102,18 @@ def test_compromised_key_that_the_registry_names_is_blocked_here_and_takes_its_s
     assert scene.rows("SELECT count(*) FROM blocked_keys WHERE key_id = :id", id=key_id_of(key)) == [(1,)]
 
 
+def test_compromised_key_of_a_certificate_that_the_store_lost_stays_blocked(scene: IssuerScene) -> None:
+    key = p256_key()
+    certificate = enrolled(scene, "tax/core", key)
+    scene.certificates(Kind.OPERATOR, "lan").RevokeCertificate(revocation(certificate, KEY_COMPROMISE))
+    wait_until(lambda: is_revoked_in_policy(scene.issuer, certificate))
+    lost = "DELETE FROM certificates WHERE serial_number = :n RETURNING 1"
+    assert scene.rows(lost, n=certificate.serial_number) == [(1,)]
+    assert scene.rows("DELETE FROM blocked_keys WHERE key_id = :id RETURNING 1", id=key_id_of(key)) == [(1,)]
+    reconcile(scene)
+    assert scene.rows("SELECT count(*) FROM blocked_keys WHERE key_id = :id", id=key_id_of(key)) == [(1,)]
+
+
 def test_revocation_of_a_certificate_that_the_store_lost_stays_on_the_list(scene: IssuerScene) -> None:
     lost = x509.random_serial_number()
     revoke_at_registry(scene, agency_key_id(scene), f"{lost:x}", SUPERSEDED)

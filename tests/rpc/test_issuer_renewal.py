@@ -69,6 +69,16 @@ def test_a_holder_renews_for_a_new_key_and_goes_on_with_it(scene: IssuerScene, t
     assert scene.recorded(RENEW, second.certificate.serial_number)[0].reason == ""
 
 
+def test_a_certificate_that_was_issued_offline_is_known_once_its_holder_asks_when_to_renew(scene: IssuerScene) -> None:
+    scene.register("tax/archive")
+    serial = f"{scene.stage.authority.leaf(Kind.AGENCY, 'tax/archive').serial_number:x}"
+    stub = scene.certificates(Kind.AGENCY, "tax/archive")
+    for _ in range(2):
+        stub.GetRenewalWindow(certificate_pb2.GetRenewalWindowRequest())
+    assert scene.rows("SELECT count(*) FROM certificates WHERE serial_number = :serial", serial=serial) == [(1,)]
+    assert len(scene.recorded("/npd.issuer.v1.CertificateService/GetRenewalWindow", serial)) == 1
+
+
 def test_a_certificate_that_was_issued_offline_is_known_once_it_renews(scene: IssuerScene) -> None:
     held = scene.stage.authority.leaf(Kind.OPERATOR, "minh")
     known = "SELECT identity, application_id FROM certificates WHERE serial_number = :serial AND der IS NOT NULL"

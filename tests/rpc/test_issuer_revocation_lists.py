@@ -23,7 +23,7 @@ from services.mesh.core.authorities import AuthorityState
 from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.clock import SystemClock
 from services.mesh.core.rights import Policy
-from tests.issuer_fixture import IssuerScene, p256_key, write_authorities
+from tests.issuer_fixture import PASSPHRASE_FILE, IssuerScene, p256_key, write_authorities
 from tests.mesh_fixture import ENVIRONMENT, Desk, Running, Stage, refused, wait_until
 from tests.rpc.test_issuer_revocation import SUPERSEDED, enrolled, revocation
 
@@ -60,12 +60,12 @@ def published(scene: IssuerScene) -> x509.CertificateRevocationList:
 
 def office_of(scene: IssuerScene, clock: SystemClock | None = None, policy: Policy | None = None) -> Office:
     """What another replica works with: the same store and keys, its own clock and policy if need be."""
-    house = scene.issuer.house
+    house, authorities = scene.issuer.house, scene.directory / "authorities"
     return Office(
         database=house.database(lambda connection: Ledger(connection, house.log_of(connection))),
         policy=lambda: policy or house.keeper.current,
         clock=clock or house.clock,
-        keyring=Keyring(scene.directory / "authorities", None, ENVIRONMENT),
+        keyring=Keyring(authorities, authorities / PASSPHRASE_FILE, ENVIRONMENT),
         environment=ENVIRONMENT,
         itself=Caller(house.identity, CallerKind.ROOM, "issuer"),
         terms=Terms(600, HOUR, HOUR, timedelta(days=3), HOUR),
@@ -182,7 +182,7 @@ def test_number_rises_even_if_store_and_directory_are_lost(scene: IssuerScene) -
 def test_authority_whose_key_is_gone_keeps_no_other_from_its_list(scene: IssuerScene, tmp_path: Path) -> None:
     others = write_authorities(tmp_path / "authorities", scene.hierarchy)
     shutil.rmtree(others / "agency")
-    office = replace(office_of(scene), keyring=Keyring(others, None, ENVIRONMENT))
+    office = replace(office_of(scene), keyring=Keyring(others, others / PASSPHRASE_FILE, ENVIRONMENT))
     scene.rows("UPDATE revocation_lists SET publish_time = now() - interval '2 hours' RETURNING 1")
     RevocationLists(office, tmp_path / "lists").step()
     assert [place.name for place in (tmp_path / "lists").iterdir()] == [crl_file_name(scene.hierarchy.operator.key_id)]

@@ -41,7 +41,7 @@ class Authority:
         allowed = _NEXT[self.state] | (frozenset({AuthorityState.REVOKED}) if forced else frozenset())
         if state not in allowed or self.state is AuthorityState.REVOKED:
             raise StateNotAllowed(object=f"authority {self.key_id}", state=self.state.name)
-        return replace(self, state=state, state_time=now, known_revision=None)
+        return replace(self, state=state, state_time=max(now, self.state_time), known_revision=None)
 
 
 @dataclass(frozen=True, slots=True)

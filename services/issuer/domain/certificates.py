@@ -124,11 +124,18 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """That a certificate was revoked, whatever else is known of it."""
+    """That a certificate was revoked, whatever else is known of it; `key_id` of a key that was compromised."""
 
     name: CertificateName
     revoke_time: datetime
     reason: RevocationReason
+    key_id: str = ""
+
+    @classmethod
+    def of(cls, certificate: "Certificate", reason: RevocationReason, now: datetime) -> "Revocation":
+        """The revocation of a certificate."""
+        key_id = certificate.key_id if reason is RevocationReason.KEY_COMPROMISE else ""
+        return cls(certificate.name, now, reason, key_id)
 
 
 @dataclass(frozen=True, slots=True)

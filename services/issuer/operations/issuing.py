@@ -9,9 +9,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from npd_pki.authority import IssuingCA
 from npd_pki.errors import KeyUnacceptable as PkiKeyUnacceptable
-from npd_pki.errors import ProfileNotEntitled, ValidityTooLong
+from npd_pki.errors import PkiError, ProfileNotEntitled, ValidityTooLong
 from npd_pki.identity import Identity
-from npd_pki.issuance import PreparedCertificate
+from npd_pki.issuance import IssuedCertificate, PreparedCertificate
 from npd_pki.profile import CLIENT_TLS, SIGNING
 from npd_pki.profile import Profile as Terms
 from npd_pki.request import proven_public_key
@@ -22,6 +22,7 @@ from services.issuer.domain import (
     ApplicationState,
     ApplicationUnknown,
     Authority,
+    AuthorityKeyUnusable,
     AuthorityMissing,
     Certificate,
     CertificateName,
@@ -68,7 +69,7 @@ class Issuing:
             authority, prepared, intent = self._intend(tx, application)
             tx.certificates.put(intent)
         failpoints.reach("issue.intended")
-        signed = self._office.keyring.signer(authority.key_id).sign(prepared)  # (2)
+        signed = self._sign(authority, prepared)  # (2)
         failpoints.reach("issue.signed")
         with self._office.database.transaction() as tx:  # (3)
             application = self._find(tx, application_id)
@@ -80,6 +81,12 @@ class Issuing:
                 self._office.tell(tx, method, actor, about, self._office.clock.now())
                 application = self._find(tx, application_id)
             return self._issued(tx, application)
+
+    def _sign(self, authority: Authority, prepared: PreparedCertificate) -> IssuedCertificate:
+        try:
+            return self._office.keyring.signer(authority.key_id).sign(prepared)
+        except PkiError as error:  # a hardware module that is gone, or has locked itself
+            raise AuthorityKeyUnusable(key_id=authority.key_id) from error
 
     def window_of(self, tx: Ledger, certificate: Certificate, now: datetime) -> RenewalWindow:
         """When a certificate should be renewed: now, if its authority is to be given up."""

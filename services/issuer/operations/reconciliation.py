@@ -163,15 +163,16 @@ class Reconciliation:
         return len(lacking)
 
     def _block(self, tx: Ledger, revocations: Collection[Revocation], now: datetime) -> None:
-        """The key of a certificate that was compromised is blocked, and its siblings go with it."""
+        """A compromised key is blocked, also that of a certificate unknown here, and its siblings go with it."""
         itself = self._office.itself.identity
         for one in revocations:
             found = tx.certificates.find(one.name)
-            if found is None or one.reason is not RevocationReason.KEY_COMPROMISE:
+            key_id = one.key_id or (found.key_id if found else "")
+            if not key_id or one.reason is not RevocationReason.KEY_COMPROMISE:
                 continue
-            tx.blocked_keys.block([found.key_id], itself, now)
-            siblings = tx.certificates.lock_revocable(Wanted(key_id=found.key_id), now, by_key=False)
-            revoked = [Revocation(each.name, now, one.reason) for each in siblings]
+            tx.blocked_keys.block([key_id], itself, now)
+            siblings = tx.certificates.lock_revocable(Wanted(key_id=key_id), now, by_key=False)
+            revoked = [Revocation.of(each, one.reason, now) for each in siblings]
             tx.certificates.revoke(revoked)
             tell_revocations(self._office, tx, _REVOKE, itself, revoked, now)
 
@@ -225,4 +226,4 @@ def _revocation(name: CertificateName, told: policy_terms.Revoked) -> Revocation
         reason = RevocationReason(told.reason)
     except ValueError:  # of a newer release
         reason = RevocationReason.PRIVILEGE_WITHDRAWN
-    return Revocation(name, told.revoke_time, reason)
+    return Revocation(name, told.revoke_time, reason, told.key_id)

@@ -55,9 +55,13 @@ class RenewalOperations:
                 known_application(tx, application, application.apply_time)
         return self._issuing.issue(application_id, key.method, caller.identity)  # (5)
 
-    def window(self, held: Certificate) -> RenewalWindow:
-        """When the certificate by which the caller calls should be renewed."""
+    def window(self, held: Certificate, method: str) -> RenewalWindow:
+        """When the certificate by which the caller calls should be renewed; it counts in the inventory from now on.
+
+        Raises CertificateRevoked, KeyBlocked.
+        """
         with self._office.database.transaction() as tx:
+            self._require_standing(tx, held, method)
             return self._issuing.window_of(tx, held, self._office.clock.now())
 
     def _require_standing(self, tx: Ledger, held: Certificate, method: str) -> None:

@@ -109,7 +109,7 @@ class RevocationOperations:
         now: datetime,
     ) -> tuple[Certificate, ...]:
         """Keep the revocation of certificates that are locked, and put the acts that tell of it."""
-        revocations = [Revocation(one.name, now, reason) for one in open_ones]
+        revocations = [Revocation.of(one, reason, now) for one in open_ones]
         tx.certificates.revoke(revocations)
         tell_revocations(self._office, tx, method, caller.identity, revocations, now)
         return tuple(one.revoked(reason, now) for one in open_ones)

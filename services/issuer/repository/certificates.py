@@ -12,6 +12,7 @@ from sqlalchemy import (
     Row,
     Text,
     and_,
+    case,
     func,
     literal,
     select,
@@ -131,14 +132,17 @@ class Certificates:
         """What a revocation list of these issuers holds: of certificates that end after an instant, and of those whose
         end is not known here.
         """
-        columns = (_C.issuer_key_id, _C.serial_number, _C.revoke_time, _C.revocation_reason)
+        is_compromised = _C.revocation_reason == RevocationReason.KEY_COMPROMISE.name
+        key_id = case((is_compromised, _C.key_id), else_="")
+        columns = (_C.issuer_key_id, _C.serial_number, _C.revoke_time, _C.revocation_reason, key_id)
         known = select(*columns).where(
             _of_any(_C.issuer_key_id, issuer_key_ids), _C.revoke_time.is_not(None), _C.expire_time > after
         )
         same = and_(_C.issuer_key_id == _F.issuer_key_id, _C.serial_number == _F.serial_number)
-        foreign = select(*_F).where(_of_any(_F.issuer_key_id, issuer_key_ids), ~select(literal(1)).where(same).exists())
+        is_known = select(literal(1)).where(same).exists()
+        foreign = select(*_F, literal("")).where(_of_any(_F.issuer_key_id, issuer_key_ids), ~is_known)
         return [
-            Revocation(CertificateName(row[0], row[1]), row[2], RevocationReason[row[3]])
+            Revocation(CertificateName(row[0], row[1]), row[2], RevocationReason[row[3]], row[4])
             for row in self._connection.execute(known.union_all(foreign))
         ]
 
@@ -185,7 +189,8 @@ def _is(name: CertificateName) -> ColumnElement[bool]:
 def _is_last_valid(now: datetime) -> ColumnElement[bool]:
     """Valid now, and no later one of its identity and profile was issued."""
     later = CERTIFICATES.alias()
-    same = and_(later.c.identity == _C.identity, later.c.profile == _C.profile, later.c.expire_time > _C.expire_time)
+    order = [tuple_(of.c.expire_time, of.c.intent_time, of.c.serial_number) for of in (later, CERTIFICATES)]
+    same = and_(later.c.identity == _C.identity, later.c.profile == _C.profile, order[0] > order[1])
     replaced = select(literal(1)).where(same, later.c.der.is_not(None), later.c.revoke_time.is_(None)).exists()
     return and_(_C.expire_time > now, _C.der.is_not(None), _C.revoke_time.is_(None), ~replaced)
 

@@ -14,7 +14,7 @@ from services.issuer.operations.renewals import RenewalOperations
 from services.issuer.operations.revocations import RevocationOperations
 from services.mesh.core.clock import Clock
 from services.mesh.wire import paging
-from services.mesh.wire.call import answer_key, caller_of
+from services.mesh.wire.call import answer_key, call_of, caller_of
 
 _PAGE, _LARGEST_PAGE = 100, 1000
 
@@ -51,7 +51,7 @@ class CertificateServicer(certificate_pb2_grpc.CertificateServiceServicer):
     def GetRenewalWindow(
         self, request: certificate_pb2.GetRenewalWindowRequest, context: grpc.ServicerContext
     ) -> certificate_pb2.GetRenewalWindowResponse:
-        window = self._renewals.window(held_certificate(context))
+        window = self._renewals.window(held_certificate(context), call_of(context).method)
         return certificate_pb2.GetRenewalWindowResponse(window=convert.window_to_wire(window))
 
     def ApplyForCertificate(
