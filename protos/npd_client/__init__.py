@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from npd_client.merkle import EvidenceInvalid
     from npd_client.note import VerifierKey
     from npd_client.receipts import prove, read_verifier_key, verify
-    from npd_client.renewal import RenewalTiming, Renewer
+    from npd_client.renewer import RenewalTiming, Renewer
 
 __all__ = [
     "AccessContext",
@@ -56,7 +56,7 @@ _HOMES = {
     "npd_client.errors": ("Refusal", "Unreachable", "refusal_of"),
     "npd_client.merkle": ("EvidenceInvalid",),
     "npd_client.note": ("VerifierKey",),
-    "npd_client.renewal": ("Renewer", "RenewalTiming"),
+    "npd_client.renewer": ("Renewer", "RenewalTiming"),
     "npd_client.receipts": ("prove", "read_verifier_key", "verify"),
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names}

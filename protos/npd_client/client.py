@@ -41,7 +41,7 @@ from npd_client.errors import Refusal, Unreachable, refusal_of
 from npd_client.watching import SHORTEST_PAUSE, Interruption, watch
 
 if TYPE_CHECKING:
-    from npd_client.renewal import RenewalTiming, Renewer
+    from npd_client.renewer import RenewalTiming, Renewer
 
 Stub = TypeVar("Stub")
 
@@ -103,7 +103,7 @@ class Client:
     no address.
 
     From the first call on the client renews the certificate by itself, if the addresses name an "issuer" and the
-    directory can be written: see `npd_client.renewal`. `renew=False` leaves it alone.
+    directory can be written: see `npd_client.renewer`. `renew=False` leaves it alone.
     """
 
     def __init__(
@@ -372,7 +372,7 @@ class Client:
 
 def _renewer_of(client: Client, directory: DirectoryPath, timing: "RenewalTiming | None") -> "Renewer":
     """A renewer that does not keep a client alive which was forgotten without being closed."""
-    from npd_client.renewal import Renewer  # a quarter of the time to import a Client, for those alone who renew
+    from npd_client.renewer import Renewer  # a quarter of the time to import a Client, for those alone who renew
 
     reference = weakref.ref(client)
 

@@ -31,6 +31,8 @@ DATA_LINK = "..data"
 
 DirectoryPath: TypeAlias = str | os.PathLike[str]
 
+DOCUMENT_SIGNING = x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36")  # id-kp-documentSigning, RFC 9336 section 3.1
+
 _BEGIN = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----")
 _END = re.compile(rb"-----END ([A-Z0-9 ]+)-----")
 _KEY_LABELS = (b"PRIVATE KEY", b"ENCRYPTED PRIVATE KEY", b"EC PRIVATE KEY", b"RSA PRIVATE KEY")
@@ -291,6 +293,16 @@ def require_client_usage(path: Path, leaf: x509.Certificate) -> None:
         raise CertificateUnfit(
             f"{path} is not for TLS clients (it may be your signing certificate). Use the system's TLS certificate."
         )
+
+
+def require_signing_usage(path: Path, leaf: x509.Certificate) -> None:
+    """Raise CertificateUnfit unless the certificate is for signing documents (RFC 9336)."""
+    try:
+        usage = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
+    if is_authority(leaf) or DOCUMENT_SIGNING not in usage:
+        raise CertificateUnfit(f"{path} is not for signing agreements (it may be your TLS certificate).")
 
 
 def require_chain(

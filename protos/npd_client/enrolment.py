@@ -24,8 +24,10 @@ from npd_client.credentials import (
     CredentialsError,
     DirectoryPath,
     certificates_of,
+    require_client_usage,
     require_key,
     require_private,
+    require_signing_usage,
     spki_of,
 )
 from npd_client.door import Door, open_door
@@ -202,8 +204,11 @@ def _standing(place: Path, pending: Pending, application: certificate_pb2.Applic
             f"The application {application.application_id} was {state.lower()}.{why} Ask the operator for a new token."
         )
     taken = None
-    if answer.certificate_chain:
-        taken = take(place, pending, answer, pending.roots, existing_key=_existing_key(place, pending))  # (4)
+    if answer.certificate_chain:  # (4)
+        is_signing = application.profile == certificate_pb2.CERTIFICATE_PROFILE_SIGNING
+        usage = require_signing_usage if is_signing else require_client_usage
+        existing = _existing_key(place, pending)
+        taken = take(place, pending, answer, pending.roots, existing_key=existing, require_usage=usage)
     return _enrolment(application, taken)
 
 

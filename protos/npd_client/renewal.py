@@ -1,62 +1,40 @@
-"""Renews a system's certificate in time and by itself: no call fails for it, and no failure of it fails a call.
+"""Renews a certificate: asks the issuer when, and for a successor with a new key, and takes it into use.
 
-The issuer tells a window; each process picks a moment in it at random. The new key is made here and never leaves. What
+The new key is made here and never leaves. What
 is sent lies on the disk before (`npd_client.pending`), so that a crash or a lost answer repeats the very request.
 """
 
-import logging
-import threading
-from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
+from datetime import UTC, datetime
 from random import SystemRandom
-from time import monotonic
 
 import grpc
 from cryptography import x509
 
 from npd.issuer.v1 import certificate_pb2, certificate_pb2_grpc
 from npd_client.channel import RotatingChannel
-from npd_client.credentials import Credentials, CredentialsError, DirectoryPath, spki_of
+from npd_client.credentials import (
+    CERTIFICATE_FILE,
+    CredentialFiles,
+    Credentials,
+    CredentialsError,
+    DirectoryPath,
+    certificates_of,
+    require_client_usage,
+    require_key,
+    require_private,
+    require_signing_usage,
+    spki_of,
+)
 from npd_client.errors import Refusal, Unreachable, refusal_of
-from npd_client.pending import Pending, PendingMalformed, remove_pending
-from npd_client.store import DirectoryBusy, DirectoryKept, DirectoryNotWritable, locked, require_replaceable
-from npd_client.taking import Answer, AnswerEarly, AnswerUnfit, Taken, take
+from npd_client.pending import Pending, remove_pending
+from npd_client.store import locked
+from npd_client.taking import Answer, AnswerEarly, AnswerUnfit, RequireUsage, Taken, take
 
 CALL_TIMEOUT = 30.0
 """Seconds that a call to the issuer may take."""
-
-Issuer = Callable[[], RotatingChannel | None]
-"""Gives the channel to the issuer; None once nobody wants renewals any more."""
-
-_LOG = logging.getLogger(__name__)
-_FOR_EVER = ("KEY_BLOCKED", "REQUEST_ID_REUSED", "STATE_NOT_ALLOWED")
 _RANDOM = SystemRandom()
-_REMEDIES: Mapping[str, str] = {
-    "KEY_BLOCKED": "The next attempt makes another key.",
-    "CERTIFICATE_UNKNOWN": "Ask the operator for an enrolment token, and run `npd-client enrol`.",
-    "SYSTEM_SUSPENDED": "Ask the operator why; renewal goes on by itself once the system is resumed.",
-    "CERTIFICATE_REVOKED": "Ask the operator for an enrolment token, and run `npd-client enrol`.",
-    "CERTIFICATE_EXPIRED": "Ask the operator to enable it, and run `npd-client renew --expired`.",
-}
-_PASSING = ("RATE_EXCEEDED", "OVERLOADED", "AUTHORITY_MISSING")
-_URGENT_POLL = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class RenewalTiming:
-    """How often what is done, in seconds."""
-
-    poll: float = 300.0
-    """Between two questions for the window; at most 60 in an incident."""
-    first_pause: float = 30.0
-    """After a failure; doubled each time, and each time a random part of it."""
-    longest_pause: float = 3600.0
-    """Between two attempts, also after a refusal that only somebody else can mend."""
-    call: float = CALL_TIMEOUT
-    """Deadline of a call to the issuer."""
+_FOR_EVER = ("KEY_BLOCKED", "REQUEST_ID_REUSED", "STATE_NOT_ALLOWED")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,19 +59,6 @@ class Window:
     def moment(self) -> datetime:
         """A moment in it, at random, so that not all certificates of a day are renewed in one second."""
         return self.start_time + (self.end_time - self.start_time) * _RANDOM.random()
-
-
-@dataclass(frozen=True, slots=True)
-class _Plan:
-    """When to renew which certificate."""
-
-    serial: int
-    moment: datetime
-    is_urgent: bool
-
-    def still_fits(self, serial: int, window: Window) -> bool:
-        """Whether the moment picked before stands; the window of an incident moves with the clock, its end does too."""
-        return self.serial == serial and window.start_time <= self.moment <= window.end_time
 
 
 class AlreadyRenewed(CredentialsError):
@@ -139,21 +104,46 @@ def renew(
         if only is not None and current.leaf.serial_number != only:  # (2)
             raise AlreadyRenewed(f"The certificate in {directory} was renewed by another process already.")
         pending = successor_request(directory, current.leaf)  # (3)
-        stub = certificate_pb2_grpc.CertificateServiceStub(channel)
-        request = certificate_pb2.RenewCertificateRequest(
-            request_id=pending.request_id,
-            profile=certificate_pb2.CERTIFICATE_PROFILE_CLIENT_TLS,
-            csr=pending.csr,
-        )
-        try:
-            answer = stub.RenewCertificate(request, timeout=timeout)  # (4)
-        except grpc.RpcError as error:
-            refusal = refusal_of(error, channel.credentials, channel.target)
-            if ends_request(refusal):
-                remove_pending(directory)
-            raise refusal from error
-        told = Answer.of(answer.certificate, answer.trust_bundle)
+        told = _ask(directory, channel, pending, certificate_pb2.CERTIFICATE_PROFILE_CLIENT_TLS, timeout)  # (4)
         return take_successor(directory, pending, told, current.files.root_certificates, replaces=current.leaf)  # (5)
+
+
+def renew_signing(directory: DirectoryPath, channel: RotatingChannel, *, timeout: float = CALL_TIMEOUT) -> Taken:
+    """Renew the signing certificate of a directory, over a channel with the same system's TLS certificate.
+
+    As `renew` does, but for the window: what signs agreements is renewed when somebody says so. Raises as `renew`.
+    """
+    with locked(directory, patience=CALL_TIMEOUT):
+        files = CredentialFiles.read(directory)
+        require_private(files)
+        place = files.directory / CERTIFICATE_FILE
+        leaf, *presented = certificates_of(place, files.certificate_chain)
+        require_key(files, leaf, presented)
+        require_signing_usage(place, leaf)
+        pending = successor_request(directory, leaf)
+        told = _ask(directory, channel, pending, certificate_pb2.CERTIFICATE_PROFILE_SIGNING, timeout)
+        roots = files.root_certificates
+        return take_successor(directory, pending, told, roots, replaces=leaf, require_usage=require_signing_usage)
+
+
+def _ask(
+    directory: DirectoryPath,
+    channel: RotatingChannel,
+    pending: Pending,
+    profile: "certificate_pb2.CertificateProfile.ValueType",
+    timeout: float,
+) -> Answer:
+    """Send a request for a renewal; one that would be refused for ever is no longer pending."""
+    stub = certificate_pb2_grpc.CertificateServiceStub(channel)
+    request = certificate_pb2.RenewCertificateRequest(request_id=pending.request_id, profile=profile, csr=pending.csr)
+    try:
+        answer = stub.RenewCertificate(request, timeout=timeout)
+    except grpc.RpcError as error:
+        refusal = refusal_of(error, channel.credentials, channel.target)
+        if ends_request(refusal):
+            remove_pending(directory)
+        raise refusal from error
+    return Answer.of(answer.certificate, answer.trust_bundle)
 
 
 def successor_request(directory: DirectoryPath, leaf: x509.Certificate) -> Pending:
@@ -182,11 +172,12 @@ def take_successor(
     roots: bytes,
     *,
     replaces: x509.Certificate,
+    require_usage: RequireUsage = require_client_usage,
     now: datetime | None = None,
 ) -> Taken:
     """Take a renewed certificate into use; one that will never fit ends the request, so that the next has a new key."""
     try:
-        return take(directory, pending, answer, roots, replaces=replaces, now=now)
+        return take(directory, pending, answer, roots, replaces=replaces, require_usage=require_usage, now=now)
     except AnswerEarly:
         raise
     except AnswerUnfit:
@@ -201,161 +192,3 @@ def ends_request(refusal: Refusal) -> bool:
     if isinstance(refusal, Unreachable):
         return False
     return refusal.code is grpc.StatusCode.INVALID_ARGUMENT or refusal.reason in _FOR_EVER
-
-
-class Renewer:
-    """Renews the certificate of a directory in the background, in the window that the issuer tells.
-
-    `promoted` is called after each renewal, to have channels take the new files at once. Several processes may have one
-    for the same directory: whoever comes first renews, the others see it. A directory whose files another program
-    brings is left to that program. Never raises into the application; each change of failure is a line in the log.
-    """
-
-    def __init__(
-        self,
-        directory: DirectoryPath,
-        issuer: Issuer,
-        *,
-        promoted: Callable[[], None] = lambda: None,
-        timing: RenewalTiming | None = None,
-    ) -> None:
-        self._directory = Path(directory)
-        self._issuer = issuer
-        self._promoted = promoted
-        self._timing = timing or RenewalTiming()
-        self._closed = threading.Event()
-        self._plan: _Plan | None = None
-        self._complaint = ""
-        self._failures = 0
-        self._rests_until = monotonic()
-        self._thread = threading.Thread(target=self._run, name="npd-client-renewal", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def close(self) -> None:
-        """End; a request under way is repeated by whoever comes next."""
-        self._closed.set()
-
-    def join(self, seconds: float) -> None:
-        """Wait for the end that `close` began."""
-        if self._thread.is_alive() and self._thread is not threading.current_thread():
-            self._thread.join(seconds)
-
-    def renew_now(self) -> Taken:
-        """Renew now, whatever the window. Raises as `renew` does."""
-        channel = self._issuer()
-        if channel is None:
-            raise ValueError("Cannot renew by a closed client!")
-        taken = renew(self._directory, channel, timeout=self._timing.call)
-        self._note_taken(taken)
-        return taken
-
-    def _run(self) -> None:
-        try:
-            require_replaceable(self._directory)
-        except (DirectoryKept, DirectoryNotWritable) as error:
-            _LOG.warning("the certificate is not renewed from here: %s", error)
-            return
-        pause = 0.0
-        while not self._closed.wait(pause):
-            try:
-                channel = self._issuer()
-                if channel is None:
-                    return
-                pause = self._look(channel)
-                del channel
-            except Exception as error:
-                if self._closed.is_set():
-                    return
-                pause = self._pause_after(error)
-
-    def _look(self, channel: RotatingChannel) -> float:
-        """Renew if it is time; say in how many seconds to look again."""
-        serial = channel.credentials.leaf.serial_number
-        pending = Pending.read(self._directory)
-        if (pending is not None and not pending.token) or self._is_due(serial):
-            self._renew(channel, serial)
-            return min(1.0, self._timing.poll)
-        window = ask_window(channel, timeout=self._timing.call)
-        self._succeeded()
-        if self._plan is None or not self._plan.still_fits(serial, window):
-            self._plan = _Plan(serial, window.moment(), window.is_urgent)
-            _LOG.info("the certificate %x will be renewed at %s", serial, self._plan.moment.isoformat())
-        poll = min(self._timing.poll, _URGENT_POLL) if window.is_urgent else self._timing.poll
-        left = (self._plan.moment - datetime.now(UTC)).total_seconds()
-        if self._is_due(serial):
-            return 0.0
-        return min(poll * _RANDOM.uniform(0.9, 1.1), left if left > 0 else poll)
-
-    def _is_due(self, serial: int) -> bool:
-        """Whether the moment has come. A clock that is months fast must not renew without end, so renewals rest."""
-        plan = self._plan
-        if plan is None or plan.serial != serial or plan.moment > datetime.now(UTC):
-            return False
-        return plan.is_urgent or monotonic() >= self._rests_until
-
-    def _renew(self, channel: RotatingChannel, serial: int) -> None:
-        try:
-            taken = renew(self._directory, channel, only=serial, patience=0.0, timeout=self._timing.call)
-        except AlreadyRenewed:
-            channel.reload()
-            return
-        self._plan = None
-        self._rests_until = monotonic() + self._in_time(self._timing.longest_pause)
-        self._succeeded()
-        self._note_taken(taken)
-
-    def _note_taken(self, taken: Taken) -> None:
-        _LOG.info("the certificate was renewed: %s until %s", taken.serial_number, taken.expire_time.isoformat())
-        self._promoted()
-
-    def _succeeded(self) -> None:
-        if self._complaint:
-            _LOG.info("the issuer can be asked again")
-        self._complaint, self._failures = "", 0
-
-    def _pause_after(self, error: Exception) -> float:
-        """Log a failure if it is another one than before; say how long to wait."""
-        if isinstance(error, DirectoryBusy):
-            return min(1.0, self._timing.poll)
-        complaint = _complaint(error)
-        if complaint != self._complaint and isinstance(error, Refusal | CredentialsError | OSError):
-            remedy = _REMEDIES.get(error.reason, "") if isinstance(error, Refusal) else ""
-            _LOG.warning("the certificate could not be renewed, what is in use stays: %s", f"{error} {remedy}".rstrip())
-        elif complaint != self._complaint:
-            _LOG.error("the certificate could not be renewed", exc_info=error)
-        self._complaint = complaint
-        if isinstance(error, PendingMalformed):
-            return self._timing.longest_pause
-        self._failures += 1
-        pause = min(self._timing.first_pause * 2 ** min(self._failures - 1, 16), self._timing.longest_pause)
-        if _is_lasting(error):
-            pause = self._timing.longest_pause
-        pause = _RANDOM.uniform(pause / 2, pause)
-        asked = error.retry_after.total_seconds() if isinstance(error, Refusal) and error.retry_after else 0.0
-        return max(min(asked, self._timing.longest_pause), pause) if asked else self._in_time(pause)
-
-    def _in_time(self, pause: float) -> float:
-        """Never wait longer than a tenth of what is left of the certificate, where leaves live shortly."""
-        with suppress(CredentialsError):
-            left = Credentials.from_directory(self._directory).expire_time - datetime.now(UTC)
-            return max(min(pause, left / timedelta(seconds=10)), min(pause, 1.0))
-        return pause
-
-
-def _complaint(error: Exception) -> str:
-    """What makes a failure the same as the one before; the id of a request does not."""
-    if isinstance(error, Refusal):
-        return f"{error.code.name} {error.reason or error.sentence()}"
-    return f"{type(error).__name__} {error if isinstance(error, CredentialsError | OSError) else ''}"
-
-
-def _is_lasting(error: Exception) -> bool:
-    """Whether somebody else has to act before an attempt can succeed."""
-    if isinstance(error, AnswerUnfit):
-        return True
-    if not isinstance(error, Refusal) or isinstance(error, Unreachable) or error.reason in _PASSING:
-        return False
-    return error.code not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL)

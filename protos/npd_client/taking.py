@@ -1,10 +1,11 @@
 """Takes an issued certificate into use: checks all of what came back before one byte of the old files is replaced."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -29,6 +30,9 @@ from npd_client.credentials import (
 from npd_client.pending import Pending, remove_pending
 from npd_client.store import BUNDLE_FILE, read_bundle, replace_credentials
 from npd_client.trust import read_trust_bundle, sequence_taken
+
+RequireUsage: TypeAlias = Callable[[Path, x509.Certificate], None]
+"""Raises CertificateUnfit for a certificate that is not for the use meant; the path is for the message."""
 
 LONGEST_CHAIN = 10_000
 """Bytes of PEM. Measured: gRPC ends each handshake with more than about 12 KB, so that no call would get through."""
@@ -81,6 +85,7 @@ def take(
     *,
     replaces: x509.Certificate | None = None,
     existing_key: bytes = b"",
+    require_usage: RequireUsage = require_client_usage,
     now: datetime | None = None,
 ) -> Taken:
     """Take the answer to a pending request into use, or refuse it; to be called under `store.locked`.
@@ -90,7 +95,7 @@ def take(
     2. It names one identity; if it `replaces` a certificate, that one's, and it is not older.
     3. The roots become those of the trust bundle, if a root trusted already signed it and its sequence is higher than
        that of the last; otherwise they stay. A bundle that is not to be believed is logged, and costs no renewal.
-    4. It is for TLS clients, valid now, and leads to these roots.
+    4. It is for TLS clients, or for what `require_usage` demands, valid now, and leads to these roots.
     5. All files are replaced at once; a key that is kept elsewhere (`existing_key` or an HSM) stays where it is.
     6. The request is no longer pending.
 
@@ -106,7 +111,7 @@ def take(
         leaf, *presented = certificates_of(_place(CERTIFICATE_FILE), answer.certificate_chain)
         _require_answered(pending, leaf, replaces)  # (1) (2)
         trusted, bundle = _roots_after(directory, roots, answer.trust_bundle, identity_of(leaf), now)  # (3)
-        require_client_usage(_place(CERTIFICATE_FILE), leaf)  # (4)
+        require_usage(_place(CERTIFICATE_FILE), leaf)  # (4)
         require_valid_at(_place(CERTIFICATE_FILE), leaf, now)
         if trusted != roots and not _leads(leaf, presented, trusted, now):
             _LOG.warning("the roots of the trust bundle do not vouch for the new certificate: the old roots are kept")

@@ -20,15 +20,8 @@ from npd.issuer.v1 import certificate_pb2
 from npd.sharing.v1 import lookup_pb2, lookup_pb2_grpc
 from npd_client import Client, Credentials, Refusal, RotatingChannel, Timing, Unreachable
 from npd_client.pending import Pending, remove_pending
-from npd_client.renewal import (
-    EnrolmentPending,
-    RenewalTiming,
-    Renewer,
-    ask_window,
-    renew,
-    successor_request,
-    take_successor,
-)
+from npd_client.renewal import EnrolmentPending, ask_window, renew, successor_request, take_successor
+from npd_client.renewer import RenewalTiming, Renewer
 from npd_client.store import DirectoryBusy, DirectoryKept, locked, read_bundle
 from npd_client.taking import LONGEST_CHAIN, Answer, AnswerStale, AnswerUnfit
 from npd_client.trust import read_roots
@@ -309,7 +302,7 @@ def test_a_failure_is_logged_once_and_costs_the_application_nothing(
     issuer.window = NOW
     issuer.refusals = [(grpc.StatusCode.NOT_FOUND, "CERTIFICATE_UNKNOWN")] * 4
     renewed: list[bool] = []
-    with RotatingChannel(address, directory) as channel, caplog.at_level(logging.INFO, "npd_client.renewal"):
+    with RotatingChannel(address, directory) as channel, caplog.at_level(logging.INFO, "npd_client.renewer"):
         before = serial_of(directory)
         renewer = Renewer(directory, lambda: channel, promoted=lambda: renewed.append(channel.reload()), timing=QUICK)
         renewer.start()

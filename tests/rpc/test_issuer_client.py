@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from npd.issuer.v1 import enrolment_pb2
+from npd.issuer.v1 import certificate_pb2, enrolment_pb2
 from npd.registry.v1 import agency_pb2, revocation_pb2, revocation_pb2_grpc
 from npd_client import Client, Credentials, Refusal, RotatingChannel
-from npd_client.credentials import CredentialFiles
+from npd_client.agreement import sign_terms
+from npd_client.credentials import CertificateUnfit, CredentialFiles
 from npd_client.diagnosis import Diagnosis, Result
 from npd_client.doctor import diagnose
 from npd_client.enrolment import enrol, renew_expired
-from npd_client.renewal import RenewalTiming, ask_window, renew
+from npd_client.renewal import ask_window, renew, renew_signing
+from npd_client.renewer import RenewalTiming
 from npd_client.store import read_bundle
 from npd_pki.credentials import Credentials as Issued
 from npd_pki.credentials import write_credentials
@@ -76,6 +78,26 @@ def test_a_token_leads_to_a_certificate_that_the_mesh_takes_and_renews(
     assert len(scene.recorded(RENEW, taken.serial_number)) == 1
     found = diagnose(scene.registry.address, place, door=scene.door_address)
     assert set(results(found).values()) == {Result.OK}, found
+
+
+def test_a_signing_certificate_is_enrolled_and_renewed_over_the_systems_channel(
+    scene: IssuerScene, tmp_path: Path
+) -> None:
+    tls, roots = enrolled(scene, TAX, tmp_path / "tax"), scene.hierarchy.root.certificate.public_bytes(Encoding.PEM)
+    token = scene.enrol(TAX, profile=certificate_pb2.CERTIFICATE_PROFILE_SIGNING)
+    signing = tmp_path / "signing"
+    first = enrol(scene.door_address, token, signing, roots=roots).taken
+    assert first is not None
+    with RotatingChannel(scene.issuer.address, tls) as channel:
+        second = renew_signing(signing, channel)
+        with pytest.raises(CertificateUnfit, match="not for signing"):
+            renew_signing(tls, channel)
+    assert second.serial_number != first.serial_number
+    assert second.expire_time - datetime.now(UTC) > timedelta(days=365)
+    assert sign_terms(b"terms", signing).signature
+    with pytest.raises(CertificateUnfit, match="not for TLS clients"):
+        Credentials.from_directory(signing)
+    assert "SIGNING" in scene.recorded(RENEW, second.serial_number)[0].object
 
 
 def test_a_clients_certificate_is_renewed_while_it_calls(scene: IssuerScene, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,13 +17,14 @@ import services
 from npd_pki.identity import Kind
 from services.civil_status.app import ROOM as CIVIL_STATUS
 from services.identity.app import ROOM as IDENTITY
+from services.issuer.app import ROOM as ISSUER
 from services.registry.app import ROOM as REGISTRY
 from services.residence.app import ROOM as RESIDENCE
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Authority, Running, Stage
 from tests.programs import program
 
-ROOMS = (REGISTRY, CIVIL_STATUS, IDENTITY, RESIDENCE, SHARING)
+ROOMS = (REGISTRY, CIVIL_STATUS, IDENTITY, ISSUER, RESIDENCE, SHARING)
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
 """How every HTTP/2 client begins: the magic, then an empty SETTINGS frame (RFC 9113 3.4)."""
 _SETTINGS = 4
@@ -33,6 +35,7 @@ import sys
 {first}
 import grpc
 from pathlib import Path
+from typing import Any
 directory = Path(sys.argv[1])
 pair = ((directory / "tls.key").read_bytes(), (directory / "tls.crt").read_bytes())
 server = grpc.server(None)
@@ -43,9 +46,17 @@ sys.stdin.read()
 
 
 @pytest.fixture(scope="module")
-def rooms(stage: Stage, registry: Running) -> dict[str, Running]:
+def rooms(stage: Stage, registry: Running, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Running]:
     """Every room there is."""
-    return {"registry": registry} | {room.name: stage.start(room) for room in ROOMS if room is not REGISTRY}
+    directory = tmp_path_factory.mktemp("issuer")
+    told: dict[str, Any] = {
+        "authorities_directory": directory,
+        "revocation_list_directory": directory,
+        "door_listen": "localhost:0",
+    }
+    further = {ISSUER: told}
+    started = {room.name: stage.start(room, **further.get(room, {})) for room in ROOMS if room is not REGISTRY}
+    return {"registry": registry} | started
 
 
 @pytest.fixture(params=[room.name for room in ROOMS])
@@ -119,6 +130,15 @@ def test_nothing_but_h2_is_spoken(room: Running, certificate: Path, protocols: S
     with suppress(ssl.SSLError, ConnectionError):
         answer = said(dial(room.serving.port, certificate, certificate, protocols=protocols))
     assert answer == b""
+
+
+def test_the_door_answers_without_a_certificate_over_tls_1_3_alone(
+    rooms: dict[str, Running], certificate: Path
+) -> None:
+    port = rooms["issuer"].serving.door_port
+    assert is_http2(said(dial(port, certificate)))
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        dial(port, certificate, version=ssl.TLSVersion.TLSv1_2)
 
 
 def test_plaintext_is_not_answered(room: Running) -> None:

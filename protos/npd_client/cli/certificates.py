@@ -26,7 +26,7 @@ from npd_client.credentials import Credentials
 from npd_client.doctor import diagnose
 from npd_client.pending import KEY_TYPES, Pending
 from npd_client.probing import TargetMalformed
-from npd_client.renewal import ask_window
+from npd_client.renewal import ask_window, renew_signing
 from npd_client.renewal import renew as renew_certificate
 from npd_client.taking import Taken
 
@@ -107,6 +107,10 @@ def renew(
     expired: Annotated[
         bool, typer.Option("--expired", help="A certificate that has expired, after an operator enabled it.")
     ] = False,
+    signing: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Renew the signing certificate in DIR instead, now, with -d to call by."),
+    ] = None,
     door: DoorOption = None,
     directory: DirectoryOption = None,
     endpoints: EndpointsOption = None,
@@ -120,6 +124,8 @@ def renew(
 
     Example: npd-client renew -d /etc/npd/tax-core
 
+    Example: npd-client renew --signing /etc/npd/tax-core-signing -d /etc/npd/tax-core
+
     Example: npd-client renew --expired --door issuer.npd.gov.vn:7107 -d /etc/npd/tax-core
     """
     with answering(lang, as_json=as_json):
@@ -129,6 +135,9 @@ def renew(
             _print(_facts_of(taken), as_json=as_json)
             return
         with RotatingChannel(address or room_address("issuer", endpoints), place) as channel:
+            if signing is not None:
+                _print(_facts_of(renew_signing(signing, channel)), as_json=as_json)
+                return
             if not now:
                 window = ask_window(channel)
                 if datetime.now(UTC) < window.start_time:
