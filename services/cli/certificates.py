@@ -151,6 +151,8 @@ def expiring(
             issuer_views.write_expiring_csv(answer.agencies)
         else:
             issuer_views.show_expiring(answer.agencies)
+        if answer.is_partial and not as_json:
+            typer.echo("These are the first of more: ask for a shorter time, or list by agency.", err=True)
 
 
 def _pages(channel: Any, request: "certificate_pb2.ListCertificatesRequest") -> "Iterator[certificate_pb2.Certificate]":

@@ -8,7 +8,9 @@ from cryptography import x509
 
 from npd.issuer.v1 import certificate_pb2
 from npd.registry.v1 import revocation_pb2, revocation_pb2_grpc
+from npd_pki.authority import create_root
 from npd_pki.identity import Kind
+from npd_pki.trust_bundle import certificates_pem
 from services.issuer.operations.reconciliation import Reconciliation
 from services.mesh.core.authorities import Authority, AuthorityState, Revoked
 from services.mesh.core.rights import Policy
@@ -173,6 +175,21 @@ def test_authorities_are_acknowledged_at_the_revision_that_names_them(scene: Iss
     wait_until(lambda: scene.rows("SELECT count(*) FROM authorities WHERE known_revision > 0") == [(2,)])
     known = scene.rows("SELECT max(known_revision) FROM authorities")[0][0]
     assert known <= scene.issuer.house.keeper.current.revision
+
+
+def test_authority_that_another_root_certified_is_presented_with_its_new_certificate(scene: IssuerScene) -> None:
+    following = create_root(scene.hierarchy.environment)
+    cross = following.cross_certify(scene.hierarchy.agency.certificate)
+    place = scene.directory / "authorities" / "agency" / "ca.crt"
+    before = place.read_bytes()
+    try:
+        place.write_bytes(certificates_pem([cross]))
+        reconcile(scene)
+        certificate = enrolled(scene, "tax/core", p256_key())
+        assert x509.load_pem_x509_certificates(certificate.certificate_chain)[1] == cross
+    finally:
+        place.write_bytes(before)
+        reconcile(scene)
 
 
 def test_later_state_of_an_authority_is_adopted_from_the_policy_with_its_leaves(scene: IssuerScene) -> None:

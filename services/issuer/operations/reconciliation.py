@@ -100,7 +100,7 @@ class Reconciliation:
                     tx.certificates.revoke_all_of(mine.key_id, RevocationReason.PRIVILEGE_WITHDRAWN, now)
                 log.warning("an authority's state is adopted", key_id=mine.key_id, state=state.name)
                 adopted += 1
-            known[mine.key_id] = self._acknowledged(tx, mine, told, policy.revision)
+            known[mine.key_id] = self._acknowledged(tx, self._certified(mine), told, policy.revision)
         if not known:
             return self._bootstrap(tx, policy, now)
         for mine in known.values():
@@ -113,6 +113,15 @@ class Reconciliation:
         signer = self._office.keyring.opened.get(told.key_id)
         found = authority_of(signer, now) if signer is not None else None
         return found if found is not None and found.host == told.host else None
+
+    def _certified(self, mine: Authority) -> Authority:
+        """An authority with the certificate that lies in the keyring: another root may have certified the same key."""
+        signer = self._office.keyring.opened.get(mine.key_id)
+        found = authority_of(signer, mine.state_time) if signer is not None else None
+        if found is None or found.certificate == mine.certificate:
+            return mine
+        log.info("an authority has another certificate", key_id=mine.key_id, expire_time=found.expire_time.isoformat())
+        return replace(mine, certificate=found.certificate, expire_time=found.expire_time)
 
     def _acknowledged(self, tx: Ledger, mine: Authority, told: policy_terms.Authority, revision: int) -> Authority:
         """Keep since which revision the policy names an authority in its state."""
