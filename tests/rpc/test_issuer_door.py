@@ -306,7 +306,9 @@ def narrow(scene: IssuerScene, tmp_path: Path) -> IssuerScene:
     return IssuerScene(scene.stage, scene.registry, scene.desk, tmp_path, door_address_limit=5)
 
 
-def test_a_crowd_at_the_door_is_told_to_wait_and_the_mtls_port_goes_on(narrow: IssuerScene) -> None:
+def test_a_crowd_at_the_door_is_told_to_wait_and_the_mtls_port_goes_on(
+    narrow: IssuerScene, capsys: pytest.CaptureFixture[str]
+) -> None:
     unknown = door_pb2.GetApplicationStatusRequest(token="nobody's")
     with ThreadPoolExecutor(8) as pool:
         refusals = list(pool.map(lambda _: refused(narrow.door.GetApplicationStatus, unknown), range(60)))
@@ -319,3 +321,6 @@ def test_a_crowd_at_the_door_is_told_to_wait_and_the_mtls_port_goes_on(narrow: I
     assert told.retry_after is not None
     assert timedelta() < told.retry_after <= timedelta(seconds=12)
     assert "RATE_EXCEEDED" not in {entry.reason for entry in narrow.issuer.entries()}
+    logged = capsys.readouterr().out
+    assert "TOKEN_UNKNOWN" in logged
+    assert "RATE_EXCEEDED" not in logged, "a crowd does not fill the log"

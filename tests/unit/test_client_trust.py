@@ -56,12 +56,12 @@ def test_a_signature_of_another_key_in_the_name_of_a_trusted_root_is_refused() -
         read_trust_bundle(signed(text_of(BUNDLE), FOREIGN), [ROOT])
 
 
-@pytest.mark.parametrize("place", range(0, len(BUNDLE), 37))
-def test_no_byte_can_be_changed(place: int) -> None:
-    changed = bytearray(BUNDLE)
-    changed[place] ^= 1
-    with pytest.raises((TrustBundleUntrusted, TrustBundleMalformed)):
-        read_trust_bundle(bytes(changed), [ROOT])
+def test_no_byte_can_be_changed() -> None:
+    for place in range(len(BUNDLE)):
+        changed = bytearray(BUNDLE)
+        changed[place] ^= 1
+        with pytest.raises((TrustBundleUntrusted, TrustBundleMalformed)):
+            read_trust_bundle(bytes(changed), [ROOT])
 
 
 def test_an_expired_root_signs_no_more() -> None:

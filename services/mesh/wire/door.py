@@ -1,8 +1,8 @@
 """A door: a second port of a room, where the server alone shows a certificate. Serves what its table names, and little.
 
 Whoever comes has no working certificate, so nobody is known: there is no caller, refusals are counted and logged but
-not recorded, and each address gets a few calls a minute. Its workers are its own, so that a crowd there takes none from
-the mTLS port.
+not recorded (those of a crowd are only counted), and each address gets a few calls a minute. Its workers are its own,
+so that a crowd there takes none from the mTLS port.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import grpc
 from google.protobuf.message import Message
 
-from services.mesh.core.rate import Limiter
+from services.mesh.core.rate import Limiter, RateExceeded
 from services.mesh.wire.call import Call
 from services.mesh.wire.interceptors import Interceptors
 from services.mesh.wire.interceptors.deadline import deadline
@@ -57,7 +57,8 @@ class DoorServer:
         self._grace = stop_grace.total_seconds()
         interceptors = Interceptors(
             Errors(lambda caller, method, error, stated: None),
-            Telemetry(lambda caller, served: None),
+            # A line for each who is turned away would let a crowd fill the disk, and cost the others their time.
+            Telemetry(lambda caller, served: None, unlogged=frozenset({RateExceeded.reason})),
             guards=(AddressGuard(door.per_address, door.overall), deadline, validation),
             standing=(),
         )

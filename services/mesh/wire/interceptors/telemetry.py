@@ -16,21 +16,25 @@ log = structlog.get_logger("npd.call")
 
 
 class Telemetry:
-    """Measures calls and tells `note_contact(caller, served)` about each known caller's."""
+    """Measures calls and tells `note_contact(caller, served)` about each known caller's.
 
-    def __init__(self, note_contact: Callable[[Caller, bool], None]) -> None:
+    Refusals for a reason of `unlogged` are measured alone.
+    """
+
+    def __init__(self, note_contact: Callable[[Caller, bool], None], unlogged: frozenset[str] = frozenset()) -> None:
         self._note_contact = note_contact
+        self._unlogged = unlogged
 
     def __call__(self, call: Call) -> "_TelemetryFrame":
         """The frame of one call."""
-        return _TelemetryFrame(self._note_contact, call)
+        return _TelemetryFrame(self._note_contact, self._unlogged, call)
 
 
 class _TelemetryFrame:
-    __slots__ = ("_call", "_is_stream", "_note_contact", "_start")
+    __slots__ = ("_call", "_is_stream", "_note_contact", "_start", "_unlogged")
 
-    def __init__(self, note_contact: Callable[[Caller, bool], None], call: Call) -> None:
-        self._note_contact, self._call = note_contact, call
+    def __init__(self, note_contact: Callable[[Caller, bool], None], unlogged: frozenset[str], call: Call) -> None:
+        self._note_contact, self._unlogged, self._call = note_contact, unlogged, call
         self._start = 0.0
         self._is_stream = False
 
@@ -60,6 +64,8 @@ class _TelemetryFrame:
         CALLS.labels(call.method, reason).inc()
         CALL_SECONDS.labels(call.method).observe(seconds)
         self._contact(error is None)
+        if reason in self._unlogged:
+            return
         facts: dict[str, object] = {
             "request_id": call.request_id,
             "method": call.method,
