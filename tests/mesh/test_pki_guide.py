@@ -37,7 +37,7 @@ def run(script: str, place: Path) -> None:
         "LANG": "C.UTF-8",
         "CEREMONIES": str(ROOT / "pki" / "ceremonies"),
     }
-    ran = subprocess.run(["bash", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=110)
+    ran = subprocess.run(["bash", "-c", script], cwd=place, env=env, capture_output=True, text=True, timeout=300)
     assert ran.returncode == 0, (ran.stdout + ran.stderr)[-6000:]
 
 
@@ -49,7 +49,7 @@ def mesh_up(place: Path) -> Iterator[None]:
     with (place / "up.log").open("wb") as log:
         running = subprocess.Popen(up, cwd=place, env=env, stdout=log, stderr=log)
         try:
-            wait_until(lambda: (place / ".npd" / "endpoints.json").exists() or running.poll() is not None, 60)
+            wait_until(lambda: (place / ".npd" / "endpoints.json").exists() or running.poll() is not None, 120)
             assert running.poll() is None, (place / "up.log").read_text()
             yield
         finally:
@@ -57,13 +57,14 @@ def mesh_up(place: Path) -> Iterator[None]:
             running.wait(30)
 
 
+@pytest.mark.timeout(360)
 def test_what_is_done_offline(tmp_path: Path) -> None:
     offline, _, _ = GUIDE.partition("## Part two")
     run(commands(offline.partition("## Part one")[2]), tmp_path)
     assert (tmp_path / "cross" / "agency" / "ca.crt").exists()
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(480)
 def test_what_is_done_with_a_mesh(tmp_path: Path) -> None:
     online = GUIDE.partition("## Part two")[2].partition("## Who may be named")[0]
     with mesh_up(tmp_path):

@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 SETTLED = timedelta(minutes=1)
 """How long after an act the policy must know of it, once it has left the outbox."""
 
-_WAIT, _LOOK_EVERY = 0.5, 60.0
+_WAIT, _LOOK_EVERY = 0.5, 15.0
 _REVOKE = "/npd.issuer.v1.CertificateService/RevokeCertificate"
 _PREPARE = "/npd.issuer.v1.AuthorityService/PrepareAuthority"
 _ACTIVATE = "/npd.issuer.v1.AuthorityService/ActivateAuthority"
@@ -36,7 +36,7 @@ _SERIAL_NUMBERS = range(1, 2**159)  # RFC 5280 4.1.2.2
 
 
 class Reconciliation:
-    """Reconciles when the policy changes, and every minute. `changed` is called when something was adopted."""
+    """Reconciles when the policy changes, and every 15 seconds. `changed` is called when something was adopted."""
 
     def __init__(self, office: Office, changed: Callable[[], None] = lambda: None) -> None:
         self._office = office
