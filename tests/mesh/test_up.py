@@ -204,7 +204,7 @@ def test_the_issuer_has_the_keys_of_its_authorities_encrypted_and_no_other_ones(
     assert {place.name for place in places.authorities.iterdir()} == {"agency", "operator"}
     for kind in ("root", "mesh", "agency", "operator"):
         key = (up.directory / "pki" / kind / "ca.key").read_bytes()
-        assert key.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        assert b"ENCRYPTED PRIVATE KEY" in key.splitlines()[0]
         copies = [path for path in (up.directory / "rooms").rglob("*") if path.is_file() and path.read_bytes() == key]
         assert copies == ([places.authorities / kind / "ca.key"] if kind in ("agency", "operator") else [])
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from npd.issuer.v1 import door_pb2
 from npd_pki.identity import Kind
+from npd_pki.keys import generate_p256_key, private_key_pem
 from npd_pki.profile import SIGNING
 from npd_pki.validity import Validity
 from services.issuer.diagnosis import diagnose
@@ -248,7 +249,7 @@ def test_names_out_of_a_certificate_are_shown_short_and_printable() -> None:
         b"not PEM",
         b"-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         pem(AGENCY.certificate)[:-80],
-        b"-----BEGIN PRIVATE KEY-----\nMIIB\n-----END PRIVATE KEY-----\n",
+        private_key_pem(generate_p256_key()),
         pem(AGENCY.certificate) * 200,
     ],
     ids=["empty", "text", "not DER", "truncated", "a key", "too much"],

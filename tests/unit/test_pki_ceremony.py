@@ -134,7 +134,7 @@ def test_ceremonies_make_the_authorities_that_are_loaded_later(held: Path) -> No
         authority.certificate.verify_directly_issued_by(root.certificate)
     for path in held.rglob("ca.key"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
-        assert path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+        assert b"ENCRYPTED PRIVATE KEY" in path.read_bytes().splitlines()[0]
     assert stat.S_IMODE((held / "root").stat().st_mode) == 0o700
 
 
