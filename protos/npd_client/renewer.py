@@ -115,15 +115,6 @@ class Renewer:
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(seconds)
 
-    def renew_now(self) -> Taken:
-        """Renew now, whatever the window. Raises as `renew` does."""
-        channel = self._issuer()
-        if channel is None:
-            raise ValueError("Cannot renew by a closed client!")
-        taken = renew(self._directory, channel, timeout=self._timing.call)
-        self._note_taken(taken)
-        return taken
-
     def _run(self) -> None:
         try:
             require_replaceable(self._directory)
