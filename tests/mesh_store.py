@@ -4,7 +4,7 @@ from sqlalchemy import Engine
 
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.db import open_engine
-from services.mesh.core.tables import CHANGES_SET_ASIDE, FEED_CURSOR, OUTBOX, PEOPLE, PEOPLE_PINS
+from services.mesh.core.tables import CHANGES_SET_ASIDE, FEED_CURSOR, OUTBOX, OUTBOX_DELIVERED, PEOPLE, PEOPLE_PINS
 from services.mesh.migrate import migrate
 
 
@@ -18,5 +18,5 @@ def open_store(postgres: EmbeddedPostgres, name: str) -> Engine:
 def empty(engine: Engine) -> None:
     """Forget messages, changes and people."""
     with engine.begin() as connection:
-        for table in (OUTBOX, FEED_CURSOR, CHANGES_SET_ASIDE, PEOPLE, PEOPLE_PINS):
+        for table in (OUTBOX, OUTBOX_DELIVERED, FEED_CURSOR, CHANGES_SET_ASIDE, PEOPLE, PEOPLE_PINS):
             connection.execute(table.delete())

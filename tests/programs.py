@@ -9,7 +9,12 @@ import pytest
 REQUIRED = "MESH_TESTS_REQUIRE_PROGRAMS"
 
 
-_PACKAGES = {"softhsm2-util": "softhsm2"}  # where the package is not named like its program
+_PACKAGES = {  # where the package is not named like its program
+    "promtool": "prometheus",
+    "setpriv": "util-linux",
+    "softhsm2-util": "softhsm2",
+    "unshare": "util-linux",
+}
 
 
 def program(name: str) -> str:

@@ -232,7 +232,7 @@ class Ring:
                 time.sleep(0.05)
 
     def _compare(self, human: Human) -> None:
-        record = self._record(human)
+        record = self.recorded(human)
         assert record.pin == human.pin
         assert (record.full_name.full, record.sex) == (human.name, human.sex)
         assert record.birth_date == wire_date(human.birth_date)
@@ -254,7 +254,8 @@ class Ring:
         issued = [card.document.document_number for card in cards if card.state == CARD_STATE_ISSUED]
         assert issued == ([human.card] if human.card else [])
 
-    def _record(self, human: Human) -> Person:
+    def recorded(self, human: Human) -> Person:
+        """What the record discloses of a person."""
         answer = self.insist(lambda: self.cast.portal.look_up(human.stated, _ALL_FIELDS, case="SO-5"))
         assert answer.outcome == OUTCOME_DISCLOSED, human
         self._disputed = tuple(answer.disputed_paths)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and private keys that only their owner may read. Knows no certificates."""
+"""Files that appear whole or not at all, and private keys that nobody else may read. Knows no certificates."""
 
 import os
 import stat
@@ -68,13 +68,18 @@ def force_directory(directory: Path) -> None:
 
 
 def read_private(path: Path) -> bytes:
-    """Read a file that only its owner may touch.
+    """Read a file that nobody else may touch, or that root has lent us.
+
+    By PostgreSQL's rule for key files: one's own is for oneself alone, but what is root's, a group may read. So a
+    Kubernetes volume with fsGroup lends a Secret: root's, of the pod's group, mode 0440.
 
     The mode is that of the opened file, so that it cannot be swapped between the check and the reading.
-    Raises PrivateKeyExposed if group or others have any permission; OSError.
+    Raises PrivateKeyExposed; OSError.
     """
     with path.open("rb") as stream:
-        mode = stat.S_IMODE(os.fstat(stream.fileno()).st_mode)
-        if mode & 0o077:
+        status = os.fstat(stream.fileno())
+        lent_by_root = status.st_uid == 0 and os.geteuid() != 0
+        mode = stat.S_IMODE(status.st_mode)
+        if mode & (0o037 if lent_by_root else 0o077):
             raise PrivateKeyExposed(path, mode)
         return stream.read()

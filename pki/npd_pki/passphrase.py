@@ -11,7 +11,7 @@ LONGEST_PASSPHRASE = 1023  # bytes; what OpenSSL's PKCS#8 encryption takes
 def read_passphrase(path: Path) -> bytes:
     """Read the one line of a file of mode 0600; the line break at its end does not belong to the passphrase.
 
-    Raises PrivateKeyExposed if group or others have any permission, PassphraseMalformed, OSError.
+    Raises PrivateKeyExposed if others may touch it (`npd_pki.files.read_private`), PassphraseMalformed, OSError.
     """
     content = read_private(path)
     line = content.removesuffix(b"\n").removesuffix(b"\r")

@@ -74,6 +74,8 @@ OPTIONS: Sequence[ChannelOption] = (
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Core asks the name server at most every 30 s: two replicas replaced within that time would be all that it knows.
+    ("grpc.dns_min_time_between_resolutions_ms", 1_000),
 )
 
 _LOG = logging.getLogger(__name__)
@@ -118,7 +120,8 @@ def service_config(target: str, reads: Mapping[str, Iterable[str]] = READS) -> s
     }
     config: dict[str, Any] = {
         "methodConfig": [{"name": names, "retryPolicy": retry}],
-        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        # Half of it is how many calls may fail at once and still be repeated: those that a lost replica held.
+        "retryThrottling": {"maxTokens": 200, "tokenRatio": 0.1},
     }
     if target.startswith("dns:///") or "," in target:
         config |= {"loadBalancingConfig": [{"round_robin": {}}], "healthCheckConfig": {"serviceName": ""}}
@@ -128,6 +131,7 @@ def service_config(target: str, reads: Mapping[str, Iterable[str]] = READS) -> s
 class RotatingChannel(grpc.Channel):
     """A channel to one room, for any stub, with the credentials of a directory as they are at each moment.
 
+    `roots_file` is the file of the roots if it is not `ca.crt` in the directory, and is followed like the others.
     `options` are gRPC channel options that replace or join OPTIONS. Rooms use this class to call each other.
     Raises CredentialsError if the files cannot open a connection. Close it, or use it as a context.
     """
@@ -137,13 +141,14 @@ class RotatingChannel(grpc.Channel):
         target: str,
         directory: DirectoryPath,
         *,
+        roots_file: DirectoryPath | None = None,
         options: Iterable[ChannelOption] = (),
         timing: Timing | None = None,
         reads: Mapping[str, Iterable[str]] = READS,
     ) -> None:
         self.target = target
         self.timing = timing or Timing()
-        self._directory = directory
+        self._directory, self._roots_file = directory, roots_file
         direct = [("grpc.enable_http_proxy", 0)] if target.startswith(LOOPBACK) else []
         configured = [("grpc.service_config", service_config(target, reads)), *direct]
         self._options = list(dict([*OPTIONS, *configured, *options]).items())
@@ -153,7 +158,7 @@ class RotatingChannel(grpc.Channel):
         self._subscriptions: dict[Watcher, bool] = {}
         self._retired: list[_Slot] = []
         self._complaint = ""
-        self._current = self._open(Credentials.from_directory(directory))
+        self._current = self._open(Credentials.from_directory(directory, roots_file=roots_file))
         arguments = (weakref.ref(self), self._closed, self.timing.poll)
         threading.Thread(target=_poll, args=arguments, name="npd-client-credentials", daemon=True).start()
 
@@ -176,7 +181,7 @@ class RotatingChannel(grpc.Channel):
         """
         with self._reloading:
             self._close_drained()
-            files = CredentialFiles.read(self._directory)
+            files = CredentialFiles.read(self._directory, self._roots_file)
             if files.digest == self.credentials.digest or self._closed.is_set():  # (1)
                 return False
             fresh = self._open(Credentials.of(files))  # (2)

@@ -47,6 +47,8 @@ Stub = TypeVar("Stub")
 
 ISSUER = "issuer"
 """The room that renews certificates."""
+SHARING, CHANGES = "sharing", "changes"
+"""The room of the record; and its feed, where the streams have servers of their own."""
 RENEWAL_END = 1.0
 """Seconds that closing waits for a renewal to put its files in place; one that is cut off is done again."""
 INTEGRATION_TIME = 3.0
@@ -97,10 +99,10 @@ class Client:
     """Calls the rooms of the mesh as the system that the credentials name.
 
     `addresses` maps rooms ("registry", "sharing") to gRPC targets, "host:port" or "dns:///service:port"; one string
-    stands for all rooms. `directory` holds tls.crt, tls.key and ca.crt, which may be renewed at any time. Safe for
-    threads; close it, or use it as a context. Every method raises Refusal (Unreachable if there was no answer); the
-    first call of a room raises CredentialsError if the files cannot open a connection, AddressUnknown if the room has
-    no address.
+    stands for all rooms. If "changes" has an address, the feed is followed there instead of at "sharing". `directory`
+    holds tls.crt, tls.key and ca.crt, which may be renewed at any time. Safe for threads; close it, or use it as a
+    context. Every method raises Refusal (Unreachable if there was no answer); the first call of a room raises
+    CredentialsError if the files cannot open a connection, AddressUnknown if the room has no address.
 
     From the first call on the client renews the certificate by itself, if the addresses name an "issuer" and the
     directory can be written: see `npd_client.renewer`. `renew=False` leaves it alone.
@@ -139,6 +141,11 @@ class Client:
                 if self._renewer is not None and len(self._channels) == 1 and not self._closed.is_set():
                     self._renewer.start()
             return self._channels[target]
+
+    @property
+    def _feed(self) -> str:
+        """Which address the feed is followed at."""
+        return CHANGES if not isinstance(self._addresses, str) and self._addresses.get(CHANGES) else SHARING
 
     def who_am_i(self, *, timeout: float | None = None) -> rights_pb2.WhoAmIResponse:
         """Who the mesh takes this system for, in which state, and until when its certificate is valid."""
@@ -262,7 +269,7 @@ class Client:
         `lane` asks for one lane alone, which then has a cursor of its own.
         """
         request = change_pb2.PullChangesRequest(access=access, cursor=cursor, page_size=page_size, lane=lane)
-        with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
+        with self._stub(change_pb2_grpc.ChangeServiceStub, self._feed) as stub:
             return stub.PullChanges(request, timeout=timeout)
 
     def acknowledge(
@@ -292,7 +299,7 @@ class Client:
             ],
             recovered=recovered,
         )
-        with self._stub(change_pb2_grpc.ChangeServiceStub, "sharing") as stub:
+        with self._stub(change_pb2_grpc.ChangeServiceStub, self._feed) as stub:
             return stub.Acknowledge(request, timeout=timeout)
 
     def watch_changes(
@@ -319,7 +326,7 @@ class Client:
         metadata names where to resume.
         """
         request = change_pb2.WatchChangesRequest(access=access, cursor=cursor, lane=lane)
-        yield from watch(self.channel("sharing"), request, self._closed, on_interruption)
+        yield from watch(self.channel(self._feed), request, self._closed, on_interruption)
 
     def inclusion_proof(
         self, leaf_hash: bytes, *, room: str = "sharing", timeout: float | None = None

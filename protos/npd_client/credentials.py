@@ -88,24 +88,42 @@ class CredentialFiles:
     root_certificates: bytes = field(repr=False)
     key_is_exposed: bool
     directory: Path
+    roots_file: Path | None = None
 
     @classmethod
-    def read(cls, directory: DirectoryPath) -> Self:
+    def read(cls, directory: DirectoryPath, roots_file: DirectoryPath | None = None) -> Self:
         """Read the files of one generation. Raises FileMissing.
 
         A mounted Kubernetes Secret and `npd_client.store` swap the symbolic link `..data`, and others swap the
         directory itself: the link is followed once, so that no key is read with another generation's certificate. It
-        counts only where all three files lead through it, for somebody may have put plain ones in their places since.
+        counts only where all files lead through it, for somebody may have put plain ones in their places since.
+
+        With `roots_file` the roots are read there and `ca.crt` is not looked at: where another volume holds them, they
+        have generations of their own, and one file is always of one generation.
         """
-        place = Path(directory)
-        is_swapped = _is_swapped(place)
-        generation = (place / DATA_LINK if is_swapped else place).resolve()
-        key, key_is_exposed = _read(place, generation / KEY_FILE)
-        chain, _ = _read(place, generation / CERTIFICATE_FILE)
-        roots, _ = _read(place, generation / AUTHORITIES_FILE)
-        if not is_swapped and _is_swapped(place):  # the plain files became links while they were read
-            return cls.read(directory)
-        return cls(chain, key, roots, key_is_exposed, place)
+        place, roots_place = Path(directory), Path(roots_file) if roots_file is not None else None
+        names = (CERTIFICATE_FILE, KEY_FILE) if roots_place else (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
+        is_swapped = _is_swapped(place, names)
+        generation = _generation(place, is_swapped)
+        try:
+            key, key_is_exposed = _read(place, generation / KEY_FILE)
+            chain, _ = _read(place, generation / CERTIFICATE_FILE)
+            if roots_place:
+                roots, _ = _read(roots_place.parent, roots_place)
+            else:
+                roots, _ = _read(place, generation / AUTHORITIES_FILE)
+        except FileMissing:
+            if _generation(place, is_swapped) == generation:
+                raise
+            return cls.read(directory, roots_file)  # the generation was swapped, and removed, while it was read
+        if not is_swapped and _is_swapped(place, names):  # the plain files became links while they were read
+            return cls.read(directory, roots_file)
+        return cls(chain, key, roots, key_is_exposed, place, roots_place)
+
+    @property
+    def authorities(self) -> Path:
+        """The file that the roots stand in."""
+        return self.roots_file or self.directory / AUTHORITIES_FILE
 
     @property
     def digest(self) -> bytes:
@@ -123,9 +141,11 @@ class Credentials:
     digest: bytes = field(repr=False)
 
     @classmethod
-    def from_directory(cls, path: DirectoryPath, *, now: datetime | None = None) -> Self:
-        """Read and check `tls.crt`, `tls.key` and `ca.crt`. Raises CredentialsError."""
-        return cls.of(CredentialFiles.read(path), now=now)
+    def from_directory(
+        cls, path: DirectoryPath, *, roots_file: DirectoryPath | None = None, now: datetime | None = None
+    ) -> Self:
+        """Read and check `tls.crt`, `tls.key` and `ca.crt`, or `roots_file` in its place. Raises CredentialsError."""
+        return cls.of(CredentialFiles.read(path, roots_file), now=now)
 
     @classmethod
     def of(cls, files: CredentialFiles, *, now: datetime | None = None) -> Self:
@@ -136,7 +156,7 @@ class Credentials:
         3. The key is usable, and that of the first certificate.
         4. That certificate is for a TLS client, not a CA's and not one for signing documents alone.
         5. It is valid now.
-        6. It leads to a root of `ca.crt` through the CAs that stand after it, all valid now.
+        6. It leads to one of the roots through the CAs that stand after it, all valid now.
 
         Whether the server trusts that root, and whether the certificate was revoked, only the server can say.
         Raises CredentialsError.
@@ -144,12 +164,12 @@ class Credentials:
         now = now or datetime.now(UTC)
         require_private(files)  # (1)
         leaf, *presented = certificates_of(files.directory / CERTIFICATE_FILE, files.certificate_chain)  # (2)
-        anchors = certificates_of(files.directory / AUTHORITIES_FILE, files.root_certificates)
+        anchors = certificates_of(files.authorities, files.root_certificates)
         require_key(files, leaf, presented)  # (3)
         require_client_usage(files.directory / CERTIFICATE_FILE, leaf)  # (4)
         credentials = cls(files, leaf, files.digest)
         credentials.require_valid_at(now)  # (5)
-        require_chain(files.directory, leaf, presented, anchors, now)  # (6)
+        require_chain(files.directory, leaf, presented, anchors, now, files.roots_file)  # (6)
         return credentials
 
     @property
@@ -167,9 +187,12 @@ class Credentials:
         require_valid_at(self.files.directory / CERTIFICATE_FILE, self.leaf, now)
 
 
-def _is_swapped(place: Path) -> bool:
-    names = (CERTIFICATE_FILE, KEY_FILE, AUTHORITIES_FILE)
+def _is_swapped(place: Path, names: Sequence[str]) -> bool:
     return (place / DATA_LINK).exists() and all(_leads_through(place / name) for name in names)
+
+
+def _generation(place: Path, is_swapped: bool) -> Path:
+    return (place / DATA_LINK if is_swapped else place).resolve()
 
 
 def _leads_through(path: Path) -> bool:
@@ -189,7 +212,10 @@ def _read(place: Path, path: Path) -> tuple[bytes, bool]:
 
 
 def _is_exposed(status: os.stat_result) -> bool:
-    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group (Kubernetes)."""
+    """PostgreSQL's rule for key files: one's own is for oneself alone, root's may be lent to a group to read.
+
+    A Kubernetes volume with fsGroup lends so: root's, of the pod's group, mode 0440. npd_pki.files has the same rule.
+    """
     if sys.platform == "win32":
         return False
     lent_by_root = status.st_uid == 0 and os.geteuid() != 0
@@ -311,6 +337,7 @@ def require_chain(
     presented: Sequence[x509.Certificate],
     anchors: Sequence[x509.Certificate],
     now: datetime,
+    roots_file: Path | None = None,
 ) -> None:
     """Raise ChainBroken unless the leaf leads to one of the anchors, all valid now.
 
@@ -318,9 +345,10 @@ def require_chain(
     """
     if _leads(leaf, _valid(presented, now), _valid(anchors, now)):
         return
+    authorities = roots_file or directory / AUTHORITIES_FILE
     if _leads(leaf, presented, anchors):
         raise ChainBroken(
-            f"A CA above your certificate, in {directory / CERTIFICATE_FILE} or {AUTHORITIES_FILE}, has expired or is "
+            f"A CA above your certificate, in {directory / CERTIFICATE_FILE} or {authorities.name}, has expired or is "
             f"not valid yet at {_text(now)}. Check this computer's clock; then ask your PKI administrator for the new "
             "chain."
         )
@@ -328,9 +356,9 @@ def require_chain(
     while above := next((other for other in presented if _issued(missing, other) and other is not missing), None):
         missing, presented = above, [other for other in presented if other is not above]
     raise ChainBroken(
-        f"Your certificate leads up to {missing.issuer.rfc4514_string()!r}, which {directory / AUTHORITIES_FILE} does "
+        f"Your certificate leads up to {missing.issuer.rfc4514_string()!r}, which {authorities} does "
         f"not hold. If that is an intermediate CA, append its certificate to {CERTIFICATE_FILE}; if it is a root, "
-        f"{AUTHORITIES_FILE} is of another environment: take the one that came with your certificate."
+        f"{authorities.name} is of another environment: take the one that came with your certificate."
     )
 
 

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from npd.issuer.v1 import certificate_pb2
 
 _PAGE = 1000
-_PUBLIC_FILE = 0o644
 
 
 class StateName(StrEnum):
@@ -156,8 +155,8 @@ def _write(out: Path, answer: "certificate_pb2.GetApplicationResponse", trusted:
     from cryptography import x509
 
     from npd_client.credentials import AUTHORITIES_FILE, CERTIFICATE_FILE, KEY_FILE
+    from npd_client.receipts import write_whole
     from npd_client.trust import read_trust_bundle
-    from services.local.layout import write_text
 
     chain = answer.certificate.certificate_chain
     if not _may_lie_beside(out / KEY_FILE, x509.load_pem_x509_certificate(chain)):
@@ -168,7 +167,7 @@ def _write(out: Path, answer: "certificate_pb2.GetApplicationResponse", trusted:
         files[AUTHORITIES_FILE] = read_trust_bundle(answer.trust_bundle, anchors).roots_pem()
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_text(out / name, content.decode(), mode=_PUBLIC_FILE)
+        write_whole(out / name, content)
     return tuple(out / name for name in files)
 
 

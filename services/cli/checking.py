@@ -10,15 +10,16 @@ from rich.table import Table
 
 from npd_client.credentials import CredentialsError
 from services.mesh.core import config, schema
+from services.mesh.core.address import StoreAddress
 from services.mesh.core.caller import CallerKind, SpiffeId
 from services.mesh.core.config import RoomSettings, SettingsInvalid
-from services.mesh.core.db import Database, open_engine
-from services.mesh.core.errors import StoreUnavailable
+from services.mesh.core.db import Database, itself, open_engine
 from services.mesh.core.methods import Methods
 from services.mesh.wire.credentials import ServerCredentials
 from services.mesh.wire.room import House, Room
 from services.mesh.wire.server import HEALTH_METHODS, MethodsIncomplete, require_complete
 from services.mesh.wire.serving import OWN_METHODS
+from services.mesh.wire.store_check import StoreCheck
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,27 +62,29 @@ def check(room: Room) -> Findings:
 def _certificate(room: Room, settings: RoomSettings) -> Finding:
     identity = str(SpiffeId(CallerKind.ROOM, settings.environment, (room.name,)))
     try:
-        ServerCredentials(settings.tls_directory, identity)
+        ServerCredentials(settings.tls_directory, identity, roots_file=settings.roots_file)
     except CredentialsError as error:
-        return Finding("certificate", str(error))
+        return Finding("certificate", f"{settings.tls_names}: {error}")
     return Finding("certificate", fact=identity)
 
 
 def _database(room: Room, settings: RoomSettings) -> tuple[Finding, ...]:
     try:
-        engine = open_engine(settings.database_url(), connections=1)
-    except (SettingsInvalid, ValueError) as error:
+        address = StoreAddress.of(settings.database_url(), settings.database_password_file)
+    except SettingsInvalid as error:
         return (Finding("database", str(error)),)
-    store = Database(engine, lambda connection: connection)
+    engine = open_engine(address, connections=1)
+    store = StoreCheck(Database(engine, itself), settings)
     try:
-        with store.transaction() as connection:
-            schema.require_current(connection, room.schema_packages, room.name)
-    except StoreUnavailable:
-        return (Finding("database", "it does not answer; check the URL in NPD_DATABASE_URL_FILE, and whether it runs"),)
-    except schema.SchemaOutdated as error:
+        problem, clock_problem = store.find(
+            lambda connection: schema.require_current(connection, room.schema_packages, room.name)
+        )
+    except schema.SchemaUnfit as error:
         return (Finding("database"), Finding("schema", str(error)))
     finally:
         engine.dispose()
+    if problem or clock_problem:
+        return (Finding("database", problem), Finding("clock", clock_problem))
     heads = ", ".join(f"{package} {schema.head(package)}" for package in room.schema_packages)
     return (Finding("database"), Finding("schema", fact=heads))
 

@@ -1,5 +1,8 @@
 """The commands of `npd`. What a command needs is imported when it runs, so that `--help` answers at once."""
 
+from importlib.metadata import version
+from typing import Annotated
+
 import typer
 
 from services.cli import (
@@ -12,6 +15,8 @@ from services.cli import (
     enrolments,
     mesh,
     operators,
+    redelivery,
+    restored,
     revocations,
     room,
     set_aside,
@@ -26,15 +31,25 @@ app = typer.Typer(
 )
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"npd-mesh {version('npd-mesh')}")
+        raise typer.Exit
+
+
 @app.callback()
-def about() -> None:
+def about(
+    is_version_asked: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Tell the version and exit.")
+    ] = False,
+) -> None:
     """Run the National Population Database mesh, and operate it.
 
     On this machine: `npd up` runs a whole mesh to try things out on, `npd demo` tells what it does.
 
-    In production: `npd check`, `npd migrate` and `npd serve`, each for one room and with its NPD_* variables.
+    In production: `npd check`, `npd migrate`, `npd serve` and, after a restore from a backup, `npd restored`, each for one room and with its NPD_* variables.
 
-    As an operator: `npd connections`, `npd system`, `npd cert`, `npd enrolment`, `npd authority`, `npd approval`, `npd chain` and `npd set-aside`, with an operator's certificate.
+    As an operator: `npd connections`, `npd system`, `npd cert`, `npd enrolment`, `npd authority`, `npd approval`, `npd chain`, `npd set-aside` and `npd redeliver`, with an operator's certificate.
 
     Exit codes: 0 done; 1 refused or failed, the reason is printed; 2 usage or settings; 3 unreachable, or your own certificate is not in order.
     """  # noqa: E501 - the help is wrapped by paragraphs, and a line break would stay
@@ -45,7 +60,9 @@ app.command()(mesh.demo)
 app.command()(room.serve)
 app.command()(room.migrate)
 app.command()(room.check)
+app.command()(restored.restored)
 app.command()(operators.connections)
+app.command()(redelivery.redeliver)
 app.command()(doctor.doctor)
 
 system = typer.Typer(no_args_is_help=True, help="Suspend or resume an agency's system.")

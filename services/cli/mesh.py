@@ -1,15 +1,20 @@
-"""Commands that run a whole mesh on this machine: one to try things out on, one that tells a story."""
+"""Commands that run a whole mesh on this machine: one to try things out on, one that tells a story.
+
+What runs it, services.local, is no part of the image for production; there these commands say so.
+"""
 
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from services.cli.options import MESH, MESH_VARIABLE, SystemArgument, system_parts
-from services.cli.outcome import ExitCode, told
+from services.cli.outcome import ExitCode, fail, told
 
 if TYPE_CHECKING:  # what runs a mesh is imported when one runs
     from services.local.mesh import LocalMesh, MeshSettings
@@ -39,6 +44,7 @@ def up(
 
     Example: npd up --citizens 10000
     """
+    _require_local_mesh()
     from services.local import views
     from services.local.mesh import MeshSettings
     from services.local.sample import SYSTEMS, TAX
@@ -49,7 +55,7 @@ def up(
     story = Story("up")
     mesh = _mesh(directory, MeshSettings(environment=environment, first_port=port))
     try:
-        with told(), orderly_exit():
+        with _told(), orderly_exit():
             with story.busy("starting the mesh") as tell:
                 mesh.start(lambda text: tell(text))
                 sandbox = Sandbox(mesh)
@@ -91,6 +97,7 @@ def demo(
 
     Example: npd demo
     """
+    _require_local_mesh()
     from services.local.demo import Demo
     from services.local.mesh import MeshSettings
     from services.local.story import Story
@@ -99,7 +106,7 @@ def demo(
     if directory is not None and directory.exists() and any(directory.iterdir()):
         raise typer.BadParameter(f"{directory} is not empty: the demonstration begins with a new mesh")
     story = Story("demo")
-    with told(), orderly_exit(), tempfile.TemporaryDirectory(prefix="npd-demo-") as temporary:
+    with _told(), orderly_exit(), tempfile.TemporaryDirectory(prefix="npd-demo-") as temporary:
         mesh = _mesh(directory or Path(temporary), MeshSettings(first_port=port))
         try:
             is_as_told = Demo(mesh, story).tell()
@@ -121,14 +128,35 @@ def issue(
 
     Example: npd cert issue tax/core
     """
+    _require_local_mesh()
     from services.local.credentials import LocalAuthority
     from services.local.layout import Layout
 
     agency_id, system_id = system_parts(system)
-    with told():
+    with _told():
         layout = Layout(directory.absolute())
         issued = LocalAuthority.found_in(layout).reissue_system(agency_id, system_id)
         typer.echo(f"certificate {issued.serial:x} lies in {directory / 'agencies' / agency_id / system_id}")
+
+
+def _require_local_mesh() -> None:
+    if find_spec("services.local") is None:
+        fail(
+            "No mesh runs inside the image for production. Run one from a checkout of the project: make up",
+            ExitCode.USAGE,
+        )
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """As `told`, also of what goes wrong with the processes of a mesh."""
+    from services.local.errors import LocalError
+
+    with told():
+        try:
+            yield
+        except LocalError as error:
+            fail(str(error))
 
 
 def _mesh(directory: Path, settings: "MeshSettings") -> "LocalMesh":

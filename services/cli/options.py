@@ -15,7 +15,7 @@ import grpc
 import typer
 
 from npd_client.channel import RotatingChannel
-from npd_client.client import AddressUnknown, read_endpoints
+from npd_client.client import CHANGES, AddressUnknown, read_endpoints
 from npd_client.credentials import CredentialsError, FileMissing
 from npd_client.errors import Refusal, refusal_of
 from services.cli.outcome import told
@@ -71,6 +71,7 @@ SystemArgument: TypeAlias = Annotated[
 
 DOOR = "door"
 """In a file of addresses: the port of the issuer that asks for no certificate. It is no room."""
+_FURTHER = (DOOR, CHANGES)  # names in a file of addresses beside those of rooms
 
 _SYSTEM = re.compile(r"([a-z0-9][a-z0-9_-]{0,62})/([a-z0-9][a-z0-9_-]{0,62})")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([mhd])")
@@ -163,7 +164,7 @@ def all_rooms(directory: Path | None, endpoints: Path | None, *, as_json: bool) 
     with told(as_json=as_json), ExitStack() as stack:
         place = directory or _first_operator()
         found = _addresses_in(endpoints or _endpoints_of(place))
-        addresses = {room: address for room, address in found.items() if room != DOOR}
+        addresses = {room: address for room, address in found.items() if room not in _FURTHER}
         channels = {room: stack.enter_context(RotatingChannel(address, place)) for room, address in addresses.items()}
         yield Rooms(channels, addresses)
 

@@ -12,7 +12,6 @@ import typer
 from npd_client.client import AddressUnknown
 from npd_client.credentials import CredentialsError
 from npd_client.errors import Refusal, Unreachable
-from services.local.errors import LocalError
 
 
 class ExitCode(IntEnum):
@@ -37,8 +36,6 @@ def told(*, as_json: bool = False) -> Iterator[None]:
         fail(str(error), ExitCode.UNREACHABLE, as_json=as_json)
     except (AddressUnknown, OSError) as error:
         fail(str(error), ExitCode.USAGE, as_json=as_json)
-    except LocalError as error:
-        fail(str(error), as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

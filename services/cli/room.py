@@ -33,30 +33,37 @@ def migrate(
 ) -> None:
     """Bring a room's database to what this release needs; forward only, and safe to repeat.
 
-    Of the room's settings only NPD_DATABASE_URL_FILE is needed. The registry also loads the law of this release.
+    Of the room's settings only NPD_DATABASE_URL_FILE is needed, and NPD_DATABASE_PASSWORD_FILE if the room has it. The registry also loads the law of this release. On a database that a newer release has migrated there is nothing to do.
 
     Example: NPD_DATABASE_URL_FILE=database.url npd migrate registry --operator lan --operator minh
-    """
+    """  # noqa: E501 - the help is wrapped by paragraphs, and a line break would stay
     from sqlalchemy.exc import DBAPIError
 
     from services.cli import rooms
-    from services.cli.migration import REGISTRY, database_url, prepare_store
+    from services.cli.migration import REGISTRY, STORE_NAMES, prepare_store, store_address
     from services.mesh.core.config import SettingsInvalid
+    from services.mesh.core.db import reason_of
     from services.mesh.core.errors import InvalidField
+    from services.mesh.core.schema import SchemaUnfit
 
     operators = tuple(operator or ())
     if operators and room != REGISTRY:
         fail(f"Operators are recorded in the registry alone: npd migrate {REGISTRY} --operator ...", ExitCode.USAGE)
     try:
-        prepare_store(rooms.load(room), database_url(), operators)
+        newer = prepare_store(rooms.load(room), store_address(), operators)
     except (rooms.RoomUnknown, SettingsInvalid) as error:
         fail(f"{room} was not migrated: {error}", ExitCode.USAGE)
     except InvalidField as error:
         faults = "; ".join(f"{violation.field} {violation.description}" for violation in error.violations)
         fail(f"{room} is up to date, but no operator was recorded: {faults}", ExitCode.USAGE)
+    except SchemaUnfit as error:
+        fail(f"{room} was not migrated: {error}")
     except DBAPIError as error:
-        fail(f"{room} was not migrated: {' '.join(str(error.orig).split())}")
-    typer.echo(f"{room} is up to date" + (f", operators: {', '.join(operators)}" if operators else ""))
+        said = getattr(getattr(error.orig, "diag", None), "message_primary", None)  # no DETAIL, which quotes rows
+        reason = " ".join(filter(None, [said, reason_of(error)]))
+        fail(f"{room} was not migrated: {reason}; check {' and '.join(STORE_NAMES)}")
+    state = f"is newer than this release ({', '.join(newer)}); nothing to do" if newer else "is up to date"
+    typer.echo(f"{room} {state}" + (f", operators: {', '.join(operators)}" if operators else ""))
 
 
 def check(

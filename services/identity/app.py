@@ -8,7 +8,7 @@ from pydantic import Field
 
 from npd.identity.v1 import card_pb2, card_pb2_grpc, number_pb2, number_pb2_grpc
 from services.identity import convert
-from services.identity.domain import ROOM_NAME
+from services.identity.domain import REGISTRAR, ROOM_NAME
 from services.identity.operations.cards import CardOperations
 from services.identity.operations.numbers import NumberOperations, Terms
 from services.identity.policy import METHODS
@@ -90,4 +90,4 @@ def compose(house: House) -> Composition:
     )
 
 
-ROOM = Room(ROOM_NAME, "services.identity", Settings, compose)
+ROOM = Room(ROOM_NAME, "services.identity", Settings, compose, told_by=(REGISTRAR,), waits_to_be_told=True)

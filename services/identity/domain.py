@@ -6,10 +6,13 @@ from datetime import date, datetime
 from enum import Enum
 from uuid import UUID
 
+from services.mesh.core.chain import Causation
 from services.mesh.core.errors import Kind, MeshError, StateNotAllowed
 from services.mesh.core.person.dates import PartialDate
 
 ROOM_NAME = "identity"
+REGISTRAR = "civil_status"
+"""The room that registers births: it asks for numbers, and confirms those that a birth took."""
 
 
 class NumberUnknown(MeshError):
@@ -51,6 +54,15 @@ class SuccessionGround(Enum):
     BIRTH_YEAR_CORRECTED = 2
     ENTRY_ERROR = 3
     FALSE_INFORMATION = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PostponedSuccession:
+    """A correction that asked for another number before all numbers of history were known; `cause` is its place."""
+
+    subject_id: UUID
+    ground: SuccessionGround
+    cause: Causation
 
 
 class CardState(Enum):

@@ -17,10 +17,12 @@ from services.identity.domain import (
     Document,
     Number,
     NumberState,
+    PostponedSuccession,
     SuccessionGround,
 )
 from services.identity.numbering import Space
-from services.identity.tables import CARDS, DOCUMENT_NUMBERS, NUMBERS
+from services.identity.tables import CARDS, DOCUMENT_NUMBERS, NUMBERS, SUCCESSIONS_POSTPONED
+from services.mesh.core.chain import Causation
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.person.dates import PartialDate
 from services.mesh.core.ring_unit import RingUnit
@@ -117,6 +119,31 @@ class Numbers:
             "successor": successor,
         }
         self._connection.execute(NUMBERS.update().where(NUMBERS.c.pin == pin).values(values))
+
+    def postpone(self, succession: PostponedSuccession) -> None:
+        """Note that a correction asked for another number; the newest one of a person counts."""
+        values = {
+            "subject_id": succession.subject_id,
+            "ground": succession.ground.name,
+            "correlation_id": succession.cause.correlation_id,
+            "causation_id": succession.cause.causation_id,
+        }
+        row = insert(SUCCESSIONS_POSTPONED).values(values)
+        self._connection.execute(
+            row.on_conflict_do_update(index_elements=[SUCCESSIONS_POSTPONED.c.subject_id], set_=values)
+        )
+
+    def take_postponed(self, limit: int) -> list[PostponedSuccession]:
+        """So many corrections at most that asked for another number; they are forgotten with this transaction."""
+        key = SUCCESSIONS_POSTPONED.c.subject_id
+        chosen = select(key).order_by(key).limit(limit).with_for_update(skip_locked=True)
+        gone = SUCCESSIONS_POSTPONED.delete().where(key.in_(chosen)).returning(SUCCESSIONS_POSTPONED)
+        return [
+            PostponedSuccession(
+                row.subject_id, SuccessionGround[row.ground], Causation(row.correlation_id, row.causation_id)
+            )
+            for row in self._connection.execute(gone)
+        ]
 
     def release(self, expired_before: datetime, limit: int) -> int:
         """Return reservations that expired before an instant to the free space, so many at most; how many it were."""

@@ -44,3 +44,13 @@ DOCUMENT_NUMBERS = Table(
     Column("card_id", Uuid, nullable=False),
     info={"shard_key": ("document_number",)},
 )
+
+SUCCESSIONS_POSTPONED = Table(
+    "successions_postponed",
+    METADATA,
+    Column("subject_id", Uuid, primary_key=True),
+    Column("ground", Text, nullable=False),
+    Column("correlation_id", Uuid, nullable=False, doc="the chain of the correction that asked for another number"),
+    Column("causation_id", Uuid, nullable=False),
+    info={"shard_key": ("subject_id",)},
+)

@@ -90,6 +90,7 @@ def compose(house: House) -> Composition:
     settings = house.settings
     if not isinstance(settings, Settings):
         raise TypeError("the issuer is composed with its own settings")
+    settings.require_writable("revocation_list_directory")
     channel = house.channel(REGISTRY)
     outgoing = Outgoing(house, {REGISTRY: {ACT: Registry(channel).record_acts}}, backlog_limit=settings.backlog_limit)
     clock = house.clock

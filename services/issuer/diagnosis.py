@@ -141,7 +141,7 @@ def _for_good(seen: _Seen) -> list[Found]:
         found.append(Found(Finding.ISSUER_NOT_ENTITLED, {**seen.shown, "hosts": hosts}))
     if not leaf.is_tls_client:
         found.append(Found(Finding.USAGE, {"usage": Phrase(_use_of(seen.certificate), {})}))
-    revoked = seen.policy.revoked.get((leaf.issuer_key_id, leaf.serial_number))
+    revoked = seen.policy.revocation_of(leaf.issuer_key_id, leaf.serial_number)
     if revoked is not None:
         facts: dict[str, Fact] = {
             **seen.shown,
@@ -201,12 +201,12 @@ def _accepted(seen: _Seen) -> Found:
 def _given_up(seen: _Seen) -> Phrase | None:
     """How the issuing CA was given up, if it was; as `identify` judges it. A room needs its chain alone."""
     leaf, identity, policy = seen.leaf, seen.identity, seen.policy
-    revoked = policy.revoked.get((leaf.root_key_id, leaf.issuer_serial_number))
+    revoked = policy.revocation_of(leaf.root_key_id, leaf.issuer_serial_number)
     if revoked is not None:
         return Phrase("AUTHORITY_REVOKED", {"state_time": revoked.revoke_time})
     if identity is None or identity.kind is CallerKind.ROOM or identity.host not in policy.governed_hosts:
         return None
-    authority = policy.authorities.get(leaf.issuer_key_id)
+    authority = policy.authority(leaf.issuer_key_id)
     if authority is None or authority.host != identity.host:
         return Phrase("AUTHORITY_NOT_NAMED", {})
     if authority.state in (AuthorityState.REVOKED, AuthorityState.RETIRED):

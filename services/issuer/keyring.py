@@ -19,7 +19,7 @@ from npd_pki.issuance import issuer_key_id
 from npd_pki.passphrase import read_passphrase
 from npd_pki.trust_bundle import load_certificates
 from services.issuer.domain import AuthorityKeyUnusable
-from services.mesh.core.config import SettingsInvalid
+from services.mesh.core.config import SettingsInvalid, name_of
 
 log = structlog.get_logger(__name__)
 
@@ -42,7 +42,8 @@ class Keyring:
         self._closed: set[str] = set()
         faults = self._open_new()
         if faults and not self._opened:
-            raise KeyringUnusable("\n".join(faults))
+            named = ["authorities_directory", *(["authorities_passphrase_file"] if passphrase_file else [])]
+            raise KeyringUnusable("\n".join([f"{' and '.join(map(name_of, named))}: no key opens", *faults]))
 
     @property
     def opened(self) -> Mapping[str, IssuingCA]:

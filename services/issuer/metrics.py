@@ -21,7 +21,9 @@ AUTHORITY_EXPIRE_TIME = Gauge(
 )
 AUTHORITY_HAS_KEY = Gauge("npd_authority_has_key", "1: the key of the authority can be used here.", ["host", "issuer"])
 REVOCATION_LIST_NEXT_TIME = Gauge(
-    "npd_revocation_list_next_timestamp_seconds", "Until when the newest revocation list is valid.", ["issuer"]
+    "npd_revocation_list_next_timestamp_seconds",
+    "Until when the newest list of a CA in use is valid.",
+    ["issuer"],
 )
 
 _MEASURE_EVERY = 30.0
@@ -46,7 +48,8 @@ class Measurement:
         with self._office.database.transaction() as tx:
             counts, ends = tx.certificates.state_counts(now), tx.certificates.soonest_end(now)
             authorities = tx.authorities.all()
-            lists = [tx.authorities.revocation_list(one.key_id) for one in authorities]
+            listing = [one for one in authorities if one.state not in _GONE and now < one.expire_time]
+            lists = [tx.authorities.revocation_list(one.key_id) for one in listing]
         for state, count in counts.items():
             CERTIFICATES.labels(state.name).set(count)
         for profile in ("CLIENT_TLS", "SIGNING"):

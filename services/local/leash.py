@@ -107,7 +107,10 @@ class Leashed:
         with self._signalling:
             if self._exited.is_set():
                 return False
-            os.kill(self.pid, number)  # the number cannot have gone to another: the watcher still holds the group
+            try:
+                os.kill(self.pid, number)  # the number cannot have gone to another: the watcher still holds the group
+            except ProcessLookupError:  # reaped at this moment
+                return False
             return True
 
     def stop(self) -> int | None:

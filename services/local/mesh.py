@@ -35,7 +35,7 @@ _START_SECONDS: Final = 120.0
 
 Progress = Callable[[str], None]
 """Told what is being done, in a few words."""
-Prepare = Callable[[Room, str, Sequence[str]], None]
+Prepare = Callable[[Room, str, Sequence[str]], object]
 """Brings the store of a room, at this URL, to what its code needs; records these operators in it."""
 
 
@@ -63,14 +63,19 @@ class LocalMesh:
         prepare: Prepare,
         operators: Sequence[str] = (),
         settings: MeshSettings | None = None,
+        store_of: Callable[[Room], str] | None = None,
     ) -> None:
-        """Nothing is made yet. `operators` are those that the registry shall know; they get certificates."""
+        """Nothing is made yet. `operators` are those that the registry shall know; they get certificates.
+
+        `store_of` gives the URL of a room's empty database, unless the mesh's own PostgreSQL shall hold it.
+        """
         self.settings = settings or MeshSettings()
         self.layout = Layout(directory.absolute())
         self.authority = LocalAuthority(self.layout, self.settings.environment)
         self._rooms, self._numbers = _in_order(rooms)
         self._prepare = prepare
         self._operators = tuple(operators)
+        self._store_of = store_of or self._own_store
         self._tell: Progress = _tell_nobody
         self._postgres = EmbeddedPostgres(self.layout.postgres, settings=self.settings.postgres)
         self._store: Supervisor | None = None
@@ -159,6 +164,14 @@ class LocalMesh:
         """For faults: send a signal to a room, or to "postgres"; it is started again. Returns the process id."""
         return self._supervisor_of(name).kill(name, number)
 
+    def stop_room(self, name: str) -> None:
+        """End a room; it stays away until `start_room`."""
+        self._supervisor_of(name).stop(name)
+
+    def start_room(self, name: str) -> None:
+        """Let a room that was ended serve again; `wait_ready` tells when it does."""
+        self._supervisor_of(name).begin_again(name)
+
     def wait_ready(self, name: str, seconds: float = 60.0) -> None:
         """Wait until a room, or "postgres", is ready, for instance after `kill`. Raises ChildNotReady."""
         self._supervisor_of(name).wait_ready(name, seconds)
@@ -205,10 +218,13 @@ class LocalMesh:
         self.layout.endpoints.unlink(missing_ok=True)
 
     def _prepare_store(self, room: Room) -> None:
-        self._postgres.ensure_database(room.name)
-        url = self._postgres.url(room.name)
+        url = self._store_of(room)
         write_text(self.layout.room(room.name).database_url, url + "\n")
         self._prepare(room, url, self._operators if room.name == _REGISTRY else ())
+
+    def _own_store(self, room: Room) -> str:
+        self._postgres.ensure_database(room.name)
+        return self._postgres.url(room.name)
 
     def _child(self, room: Room) -> ChildSpec:
         return ChildSpec(

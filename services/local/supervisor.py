@@ -275,6 +275,15 @@ class Supervisor:
         """Send a signal to a child and return its process id, None if it was not running; it will be started again."""
         return self._child(name).signal(number)
 
+    def stop(self, name: str) -> None:
+        """Stop a child; it is not started again by itself."""
+        self._child(name).stop()
+
+    def begin_again(self, name: str) -> None:
+        """Start a child anew that was stopped."""
+        child = self._children[name] = _Child(self._child(name).spec)
+        child.begin(_tell_nobody)
+
     def statuses(self) -> tuple[ChildStatus, ...]:
         """The children in the order of their start."""
         return tuple(child.status() for child in self._children.values())

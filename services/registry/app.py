@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from pydantic import Field
+from sqlalchemy import Connection
 
 from npd.registry.v1 import (
     agency_pb2,
@@ -28,6 +29,7 @@ from services.mesh.wire.room import Composition, House, Room, private_key
 from services.mesh.wire.server import Served
 from services.registry import convert, servicer
 from services.registry.domain import Thresholds
+from services.registry.metrics import Measurement
 from services.registry.operations.agencies import AgencyOperations
 from services.registry.operations.agreements import AgreementOperations
 from services.registry.operations.certificate_acts import CertificateActOperations
@@ -37,7 +39,7 @@ from services.registry.operations.rights import RightsOperations
 from services.registry.operations.systems import SystemOperations
 from services.registry.policy import METHODS
 from services.registry.publisher import LocalSource, PolicyListener, Publisher
-from services.registry.repository import Store, Transaction
+from services.registry.repository import PolicyRows, Store, Transaction
 
 
 class Settings(RoomSettings):
@@ -63,7 +65,7 @@ def compose(house: House) -> Composition:
     agreements = AgreementOperations(
         store, clock, settings.environment, convert.terms_to_bytes, lambda: house.credentials.roots
     )
-    publisher = Publisher(store, settings.environment, private_key(settings.policy_key_file), clock)
+    publisher = Publisher(store, settings.environment, private_key(settings, "policy_key_file"), clock)
     local = LocalSource(publisher)
 
     def tell() -> None:
@@ -114,10 +116,24 @@ def compose(house: House) -> Composition:
             ),
         ],
         methods=METHODS,
-        background=[Background("policy listener", PolicyListener(house.engine, tell).run)],
+        background=[
+            Background("policy listener", PolicyListener(house.engine, tell).run),
+            Background("directory", Measurement(directory, lambda: house.keeper.current, clock).run),
+        ],
         policy_source=local.follow,
         report=partial(directory.report_contacts, house.room.name, method=""),
     )
 
 
-ROOM = Room(name="registry", package="services.registry", settings=Settings, compose=compose)
+def _go_on(connection: Connection) -> None:
+    PolicyRows(connection).go_on_restored()
+
+
+ROOM = Room(
+    name="registry",
+    package="services.registry",
+    settings=Settings,
+    compose=compose,
+    told_by=("issuer",),
+    on_restore=_go_on,
+)

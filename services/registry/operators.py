@@ -2,22 +2,19 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import create_engine
-from sqlalchemy.pool import NullPool
-
+from services.mesh.core.address import StoreAddress
 from services.registry.domain import Operator
 from services.registry.formats import require_identifier
 from services.registry.repository import PolicyRows
 
 
-def record(url: str, names: Sequence[str]) -> list[str]:
-    """Put operators on the list in the database at `url`; returns those who were not on it.
+def record(store: StoreAddress | str, names: Sequence[str]) -> list[str]:
+    """Put operators on the list in a database; returns those who were not on it.
 
     Raises InvalidField for a name that no certificate can carry.
     """
     wanted = [require_identifier("operator", name) for name in names]
-    engine = create_engine(url, poolclass=NullPool)
-    with engine.begin() as connection:
+    with StoreAddress.of(store).engine_for_once().begin() as connection:
         policy = PolicyRows(connection)
         policy.lock()
         known = policy.operators()

@@ -106,6 +106,14 @@ class PolicyRows:
         raised = POLICY_REVISION.update().where(POLICY_REVISION.c.whole_below <= revision)
         self._connection.execute(raised.values(revision=above, whole_below=above))
 
+    def go_on_restored(self) -> None:
+        """Go on a good way above all that this store may have reached before it was restored from a backup.
+
+        Who asks from a revision of before gets a whole snapshot, before anybody can give such a revision anew.
+        """
+        above = POLICY_REVISION.c.revision + _WELL_ABOVE
+        self._connection.execute(POLICY_REVISION.update().values(revision=above, whole_below=above))
+
     def since(self, revision: int) -> tuple[int, int, list[Change]]:
         """The revision to build on, the newest, and what changed between; on 0: all that there is. All at one instant.
 

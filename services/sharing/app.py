@@ -24,10 +24,12 @@ from services.mesh.core.sequencer import Sequencer
 from services.mesh.wire.metrics import SEQUENCED
 from services.mesh.wire.room import Composition, House, Room
 from services.mesh.wire.server import Served
+from services.sharing import metrics
 from services.sharing.changes.operations import Acknowledging, Delivering
 from services.sharing.changes.reader import FeedReader
 from services.sharing.changes.repository import integrate
 from services.sharing.changes.servicer import ChangeServicer
+from services.sharing.changes.tables import CHANGES_PENDING
 from services.sharing.contribution.operations import Contributing
 from services.sharing.contribution.servicer import ContributionServicer
 from services.sharing.flow import FlowReport
@@ -61,18 +63,18 @@ def compose(house: House) -> Composition:
     policy = lambda: house.keeper.current  # noqa: E731
     reader = FeedReader(database, house.streams.wake)
 
-    def sequenced() -> None:
-        SEQUENCED.labels("feed").inc()
+    def sequenced(moved: int) -> None:
+        SEQUENCED.labels("feed").inc(moved)
         reader.wake()
 
-    feed = Sequencer(house.database(itself), "feed", integrate, after=sequenced)
+    feed = Sequencer(house.database(itself), "feed", integrate, pending=CHANGES_PENDING, after=sequenced)
     # one connection, so that lookups and verifications take turns: asking both at once gives no more guesses
     store = DirectConnection(house.engine)
     limits = {"queue": settings.lookup_queue, "batch": settings.lookup_batch}
     lookups = Gatherer(LookingUp(store, policy, sealer, clock).get_citizens, **limits)
     verifications = Gatherer(Verifying(store, policy, sealer, clock).verify_citizens, **limits)
-    report = FlowReport(database, policy, clock)
-    contributing = Contributing(database, policy, clock, feed.wake, report.taken)
+    report = FlowReport(database, policy, clock, measure=metrics.measure)
+    contributing = Contributing(database, policy, clock, feed.wake, report.taken, sealer.mark)
     following = Delivering(database, reader, policy, clock)
     acknowledging = Acknowledging(database, following.require_right, clock)
     usage = FindingUsage(database, policy, sealer, clock)
@@ -108,7 +110,8 @@ def compose(house: House) -> Composition:
         background=(Background("feed", feed.run), Background("feed-reader", reader.run)),
         flow=report.flow,
         links=ChainLinks(settings.environment, policy, clock).read,
+        sequencers=(feed,),
     )
 
 
-ROOM = Room("sharing", "services.sharing", Settings, compose)
+ROOM = Room("sharing", "services.sharing", Settings, compose, told_by=("civil_status", "identity", "residence"))

@@ -32,13 +32,21 @@ class FlowReport:
     """Makes the room's part of the directory.
 
     What sources told is kept in memory, by source, and told for a minute: a report that fails loses nothing, and who
-    told nothing since then has been reported. Each replica reports what itself took in.
+    told nothing since then has been reported. Each replica reports what itself took in. `measure` is shown each look at
+    the followers.
     """
 
-    def __init__(self, database: Database[Sharing], policy: Callable[[], Policy], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database[Sharing],
+        policy: Callable[[], Policy],
+        clock: Clock,
+        measure: Callable[[Sequence[Lag], datetime], None] = lambda lags, now: None,
+    ) -> None:
         self._db = database
         self._policy = policy
         self._clock = clock
+        self._measure = measure
         self._mutex = threading.Lock()
         self._taken: dict[str, datetime] = {}
         self._seen: dict[tuple[str, str], _Seen] = {}
@@ -66,6 +74,7 @@ class FlowReport:
                 for marks in in_force(marks_of_one):
                     lag = self._lag(tx, feed, marks, seen.get(follower, frozenset()), rejected)
                     lags[follower] = _worst(lag, lags.get(follower, lag))
+        self._measure(tuple(lags.values()), now)
         return Flow(activities=activities, lags=tuple(lags.values()))
 
     def _lag(self, tx: Sharing, feed: Feed, marks: Marks, paths: frozenset[str], rejected: dict[str, int]) -> Lag:

@@ -158,6 +158,21 @@ def test_a_killed_child_is_started_again() -> None:
             supervisor.kill("rom")
 
 
+def test_a_child_that_is_stopped_stays_away_until_it_is_begun_again_and_the_others_live_on() -> None:
+    with Supervisor([shell("a", "touch a; exec sleep 60"), shell("b", "touch b; exec sleep 60")]) as supervisor:
+        supervisor.start()
+        kept, former = (each.pid for each in supervisor.statuses())
+        supervisor.stop("b")
+        assert [each.state for each in supervisor.statuses()] == [ChildState.READY, ChildState.STOPPED]
+        supervisor.begin_again("b")
+        supervisor.wait_ready("b")
+        one, other = supervisor.statuses()
+        assert one.pid == kept
+        assert (other.pid != former, other.restarts) == (True, 0)
+        with pytest.raises(ChildUnknown):
+            supervisor.stop("c")
+
+
 def test_a_child_that_keeps_dying_is_started_ever_more_slowly() -> None:
     with Supervisor([shell("room", "touch room; date +%s.%N >> starts; sleep 0.1")]) as supervisor:
         supervisor.start()

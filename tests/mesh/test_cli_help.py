@@ -32,6 +32,8 @@ def test_the_commands_are_those_that_the_platform_team_and_operators_need() -> N
         "serve",
         "migrate",
         "check",
+        "restored",
+        "redeliver",
         "doctor",
         "connections",
         "system suspend",

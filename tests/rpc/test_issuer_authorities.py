@@ -1,6 +1,7 @@
 """Authorities: a rollover from PREPARED to REVOKED, what each step needs, and what the registry hears of it."""
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from npd_pki.authority import IssuingCA
 from npd_pki.identity import Kind
 from npd_pki.validity import Validity
 from services.issuer.app import ROOM as ISSUER
+from services.issuer.metrics import REVOCATION_LIST_NEXT_TIME, Measurement
 from services.local.postgres import EmbeddedPostgres
 from services.mesh.core.authorities import AuthorityState
 from services.registry.app import ROOM as REGISTRY
@@ -30,6 +32,7 @@ from tests.issuer_fixture import (
 )
 from tests.mesh_fixture import Authority, Desk, Stage, new_id, refused, wait_until
 from tests.rpc.test_issuer_revocation import REVOKED, enrolled, shown
+from tests.rpc.test_issuer_revocation_lists import office_of
 
 SERVICE = "/npd.issuer.v1.AuthorityService"
 COMPROMISE = revocation_pb2.REVOCATION_REASON_KEY_COMPROMISE
@@ -77,6 +80,14 @@ def activate(scene: IssuerScene, key_id: str) -> authority_pb2.ActivateAuthority
 def listed(scene: IssuerScene) -> dict[str, authority_pb2.Authority]:
     answer = scene.authorities().ListAuthorities(authority_pb2.ListAuthoritiesRequest())
     return {one.key_id: one for one in answer.authorities}
+
+
+def measured_lists(scene: IssuerScene) -> set[str]:
+    """The authorities of agencies whose revocation list the metrics tell of."""
+    Measurement(office_of(scene)).measure(datetime.now(UTC))
+    labels = (sample.labels for metric in REVOCATION_LIST_NEXT_TIME.collect() for sample in metric.samples)
+    of_operators = {one.key_id[:16] for one in listed(scene).values() if one.host != HOST}
+    return {one["issuer"] for one in labels} - of_operators
 
 
 def retirement(key_id: str) -> authority_pb2.RetireAuthorityRequest:
@@ -150,9 +161,11 @@ def test_authority_is_rolled_over_without_a_call_refused(scene: IssuerScene, tmp
     assert refused(scene.authorities().RevokeAuthority, revocation_of(old)).reason == "AUTHORITY_IN_USE"
     assert scene.issuer.entries()[-1].reason == "AUTHORITY_IN_USE"
     assert revoke_leaves_of(scene, old) == int(refusal.metadata["count"])
+    wait_until(lambda: measured_lists(scene) == {old[:16], new.key_id[:16]})
     retired = scene.authorities().RetireAuthority(retirement(old)).authority
     assert (retired.state, retired.unexpired_count) == (STATES.AUTHORITY_STATE_RETIRED, 0)
     wait_until(lambda: state_in_policy(scene, old) is AuthorityState.RETIRED)
+    wait_until(lambda: measured_lists(scene) == {new.key_id[:16]})  # that it makes no lists any more wakes nobody
     revoked = scene.authorities().RevokeAuthority(revocation_of(old)).authority
     assert revoked.state == STATES.AUTHORITY_STATE_REVOKED
     assert len(scene.recorded(f"{SERVICE}/RetireAuthority", old)) == 1

@@ -402,3 +402,67 @@ def test_pauses_double_up_to_a_minute() -> None:
     assert pauses[:4] == [1, 2, 4, 8]
     assert pauses[-1] == 60
     assert all(before <= after for before, after in pairwise(pauses))
+
+
+def keeping(engine: Engine, database: Database[Outbox], receiver: Receiver) -> Relay:
+    """A relay that keeps what it delivers."""
+    return Relay(PEER, database, DirectConnection(engine), {"contribution": receiver}, keeps=True)
+
+
+def redelivered(database: Database[Outbox], since: datetime, limit: int = 100, peer: str = PEER) -> int:
+    """How many messages go back into the outbox."""
+    with database.transaction() as outbox:
+        return outbox.redeliver(peer, since, datetime.now(UTC), limit)
+
+
+def test_what_was_delivered_is_kept_and_is_told_again_in_its_order_and_before_what_is_newer(
+    engine: Engine, database: Database[Outbox]
+) -> None:
+    ids = put(database, (ANNA, "a1"), (BINH, "b1"), (ANNA, "a2"))
+    receiver = Receiver()
+    handing = keeping(engine, database, receiver)
+    while handing.step():
+        pass
+    assert extent(database) == (0, 0)
+    put(database, (ANNA, "a3"))
+    receiver.calls.clear()
+    assert redelivered(database, datetime.now(UTC) - timedelta(minutes=1)) == 3
+    with database.transaction() as outbox:
+        due = outbox.next_due(PEER, ["contribution"], datetime.now(UTC), 10)
+    assert [one.message.message_id for one in due] == ids[:2], "with the ids by which they were told"
+    while handing.step():
+        pass
+    assert receiver.calls == [["a1", "b1"], ["a2"], ["a3"]]
+
+
+def test_only_what_this_peer_had_since_then_is_told_again(engine: Engine, database: Database[Outbox]) -> None:
+    receiver = Receiver()
+    handing = keeping(engine, database, receiver)
+    put(database, (ANNA, "a1"))
+    handing.step()
+    between = datetime.now(UTC)
+    put(database, (ANNA, "a2"), (BINH, "b1"))
+    handing.step()
+    assert redelivered(database, between, peer="identity") == 0
+    assert redelivered(database, datetime.now(UTC) + timedelta(seconds=1)) == 0
+    assert [redelivered(database, between, limit=1) for _ in range(3)] == [1, 1, 0]
+    receiver.calls.clear()
+    handing.step()
+    assert receiver.calls == [["a2", "b1"]]
+
+
+def test_what_was_delivered_long_ago_is_forgotten(engine: Engine, database: Database[Outbox]) -> None:
+    receiver = Receiver()
+    handing = keeping(engine, database, receiver)
+    put(database, (ANNA, "a1"), (BINH, "b1"), (CHI, "c1"))
+    handing.step()
+    with database.transaction() as outbox:
+        assert outbox.forget_delivered(datetime.now(UTC) - timedelta(minutes=1), 10) == 0
+        assert [outbox.forget_delivered(datetime.now(UTC), 2) for _ in range(2)] == [2, 1]
+    assert redelivered(database, datetime.now(UTC) - timedelta(minutes=1)) == 0
+
+
+def test_a_relay_that_keeps_nothing_leaves_nothing(database: Database[Outbox], relay: Open) -> None:
+    put(database, (ANNA, "a1"))
+    assert relay(Receiver()).step() == 1
+    assert redelivered(database, datetime.now(UTC) - timedelta(minutes=1)) == 0

@@ -25,7 +25,7 @@ NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 def emptied(registry: Running) -> Iterator[None]:
     yield
     with registry.house.engine.begin() as connection:
-        for table in ("outbox", "changes_set_aside", "chain_links"):
+        for table in ("outbox", "outbox_delivered", "changes_set_aside", "chain_links"):
             connection.execute(text(f"DELETE FROM {table}"))  # noqa: S608 - names of ours
 
 
@@ -112,6 +112,59 @@ def test_a_message_that_is_not_set_aside_is_refused_and_nothing_is_tried(registr
     assert registry.entries()[-1].reason == "FIELD_INVALID"
 
 
+def deliver(registry: Running, count: int, ago: timedelta) -> None:
+    """Messages that sharing has had for some time."""
+    messages = [
+        Message(uuid4(), "sharing", "contribution", uuid4(), b"", Causation(uuid4(), uuid4())) for _ in range(count)
+    ]
+    with registry.house.engine.begin() as connection:
+        outbox = Outbox(connection)
+        outbox.put(*messages)
+        numbers = [waiting.number for waiting in outbox.next_due("sharing", ["contribution"], NOW, count)]
+        outbox.keep_delivered(numbers, datetime.now(UTC) - ago)
+
+
+def redelivery(since: datetime, peer: str = "sharing") -> relay_pb2.RedeliverMessagesRequest:
+    request = relay_pb2.RedeliverMessagesRequest(request_id=new_id(), peer=peer)
+    request.since.FromDatetime(since)
+    return request
+
+
+def test_what_a_restored_room_lost_is_handed_on_again_and_that_is_recorded(registry: Running) -> None:
+    deliver(registry, 6000, timedelta(minutes=20))
+    deliver(registry, 2, timedelta(minutes=50))
+    call = relay_of(registry).RedeliverMessages
+    request = redelivery(datetime.now(UTC) - timedelta(minutes=30))
+    answer = call(request)
+    assert answer.redelivered_count == 6000
+    kept_for = datetime.now(UTC) - answer.kept_since.ToDatetime(UTC)
+    assert timedelta(days=7) <= kept_for < timedelta(days=7, minutes=1)
+    entry = registry.entries()[-1]
+    assert (entry.method, entry.outcome) == (f"{SERVICE}/RedeliverMessages", Outcome.OUTCOME_DONE)
+    assert entry.object == f"6000 messages to sharing since {request.since.ToDatetime(UTC).isoformat()}"
+    recorded = len(registry.entries())
+    deliver(registry, 1, timedelta(minutes=10))
+    assert call(request).redelivered_count == 6000, "a repeat gets the first answer"
+    assert len(registry.entries()) == recorded
+    with registry.house.engine.begin() as connection:
+        assert Outbox(connection).extent()[0] == 6000, "and hands nothing on"
+
+
+def test_messages_are_handed_on_from_a_little_before_for_clocks_differ(registry: Running) -> None:
+    deliver(registry, 1, timedelta(minutes=4))
+    assert relay_of(registry).RedeliverMessages(redelivery(datetime.now(UTC))).redelivered_count == 1
+
+
+def test_a_redelivery_that_cannot_be_meant_is_refused(registry: Running) -> None:
+    ahead = redelivery(datetime.now(UTC) + timedelta(minutes=1))
+    assert refused(relay_of(registry).RedeliverMessages, ahead).reason == "FIELD_INVALID"
+    assert registry.entries()[-1].reason == "FIELD_INVALID"
+    for field in ("peer", "since"):
+        request = redelivery(NOW)
+        request.ClearField(field)
+        assert refused(relay_of(registry).RedeliverMessages, request).reason == "FIELD_REQUIRED"
+
+
 def test_only_operators_see_and_retry(stage: Stage, registry: Running, desk: Desk) -> None:
     desk.register("curious/core")
     stage.settle()
@@ -119,6 +172,7 @@ def test_only_operators_see_and_retry(stage: Stage, registry: Running, desk: Des
     assert refused(stub.ListSetAside, relay_pb2.ListSetAsideRequest()).reason == "METHOD_NOT_ALLOWED"
     again = relay_pb2.RetrySetAsideRequest(request_id=new_id())
     assert refused(stub.RetrySetAside, again).reason == "METHOD_NOT_ALLOWED"
+    assert refused(stub.RedeliverMessages, redelivery(NOW)).reason == "METHOD_NOT_ALLOWED"
     chains = chain_pb2_grpc.ChainServiceStub(registry.channel(Kind.MESH, "identity"))
     asked = chain_pb2.ListLinksRequest(correlation_id=new_id())
     assert refused(chains.ListLinks, asked).reason == "METHOD_NOT_ALLOWED"

@@ -113,7 +113,10 @@ def test_readiness_says_that_the_store_is_away(sharing: Running) -> None:
         kept.execute(text(f"ALTER DATABASE {engine.url.database} CONNECTION LIMIT 0"))
         try:
             kept.execute(text(f"SELECT pg_terminate_backend(pid) {others}"))
-            wait_until(lambda: readiness(sharing)[1]["not_ready"] == {"store": "the store does not answer"})
+            wait_until(lambda: set(readiness(sharing)[1]["not_ready"]) == {"store"})
+            told = readiness(sharing)[1]["not_ready"]["store"]
+            assert told.startswith("the store cannot be used: ")
+            assert "too many connections" in told
             assert readiness(sharing)[0] == 503
             assert get(sharing, "/livez")[0] == 200
             assert refused_call(sharing, Kind.MESH, "identity") == "STORE_UNAVAILABLE"

@@ -46,7 +46,7 @@ def person(scene: Scene) -> Person:
 @pytest.fixture(scope="module")
 def key(scene: Scene) -> VerifierKey:
     """The public key of the room's log, which a ministry gets beside the log."""
-    signing: Ed25519PrivateKey = private_key(scene.sharing.house.settings.checkpoint_key_file)
+    signing: Ed25519PrivateKey = private_key(scene.sharing.house.settings, "checkpoint_key_file")
     return VerifierKey.of(ORIGIN, signing)
 
 

@@ -1,39 +1,20 @@
 """Tables are as the migrations make them, and every key of a growing one holds its shard key."""
 
-import importlib
-import pkgutil
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import MetaData, PrimaryKeyConstraint, Table, UniqueConstraint, create_engine
+from sqlalchemy import Table, create_engine
 from sqlalchemy.pool import NullPool
 
 from services.cli.rooms import names
 from services.local.postgres import EmbeddedPostgres
-from services.mesh.core.tables import METADATA as MESH
+from services.mesh.distribution import distribution_column, tables_of, unique_keys
 from services.mesh.migrate import migrate
 
-
-def tables_of(room: str) -> MetaData:
-    """The tables of a room: of its tables.py, and of those of its parts."""
-    package = importlib.import_module(f"services.{room}")
-    modules = [module.name for module in pkgutil.walk_packages(package.__path__, f"services.{room}.")]
-    found = [importlib.import_module(name) for name in modules if name.endswith(".tables")]
-    return joined(*{id(module.METADATA): module.METADATA for module in found}.values())
-
-
-def joined(*parts: MetaData) -> MetaData:
-    """All tables of several metadata."""
-    whole = MetaData()
-    for part in parts:
-        for table in part.sorted_tables:
-            table.to_metadata(whole)
-    return whole
-
-
-ROOMS = {room: tables_of(room) for room in names()}
+MESH = tables_of(["services.mesh"])
+ROOMS = {room: tables_of([f"services.{room}"]) for room in names()}
 TABLES = [table for metadata in (MESH, *ROOMS.values()) for table in metadata.sorted_tables]
 
 
@@ -49,7 +30,7 @@ def test_migrations_make_the_tables_that_the_code_names(room: str, postgres: Emb
     migrate(postgres.url(database), ("services.mesh", f"services.{room}"))
     with create_engine(postgres.url(database), poolclass=NullPool).connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
-        found = compare_metadata(context, joined(MESH, ROOMS[room]))
+        found = compare_metadata(context, tables_of(["services.mesh", f"services.{room}"]))
     assert [difference for difference in found if "alembic_version" not in str(difference)] == []
 
 
@@ -62,13 +43,14 @@ def test_migrating_again_changes_nothing(postgres: EmbeddedPostgres) -> None:
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
 def test_every_key_holds_the_shard_key(table: Table) -> None:
     shard_key = set(table.info.get("shard_key", ()))
-    for constraint in table.constraints:
-        if isinstance(constraint, PrimaryKeyConstraint | UniqueConstraint) and shard_key:
-            assert shard_key <= {column.name for column in constraint.columns}
+    for name, columns in unique_keys(table).items():
+        assert shard_key <= columns, name
+    if shard_key:
+        assert distribution_column(table).name in shard_key
 
 
 def test_every_growing_table_names_its_shard_key() -> None:
-    small = {"store"} | {table.name for table in ROOMS["registry"].sorted_tables}
+    small = {"store", "schema_floors"} | {table.name for table in ROOMS["registry"].sorted_tables}
     assert [table.name for table in TABLES if "shard_key" not in table.info and table.name not in small] == []
 
 

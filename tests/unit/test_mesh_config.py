@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from services.mesh.core.config import PREFIX, RoomSettings, SettingsInvalid, load, read_secret
+from services.mesh.core.config import PREFIX, RoomSettings, SettingsInvalid, load, read_password, read_secret
 from services.sharing.app import Settings as SharingSettings
 
 NEEDED = {
@@ -127,7 +127,44 @@ def test_a_secret_is_the_text_of_its_file(environment: pytest.MonkeyPatch, tmp_p
 
 
 def test_a_secret_that_is_not_there_is_named_by_its_path(tmp_path: Path) -> None:
-    with pytest.raises(SettingsInvalid, match=r"absent: No such file or directory; it must hold a secret"):
-        read_secret(tmp_path / "absent")
+    with pytest.raises(SettingsInvalid, match=r"^NPD_POLICY_KEY_FILE: .*absent: No such file or directory; it must"):
+        read_secret(tmp_path / "absent", "policy_key_file")
     with pytest.raises(SettingsInvalid, match="Is a directory"):
-        read_secret(tmp_path)
+        read_secret(tmp_path, "policy_key_file")
+    (tmp_path / "binary").write_bytes(b"hunter2\xff")
+    with pytest.raises(SettingsInvalid, match="not text") as refused:
+        read_secret(tmp_path / "binary", "policy_key_file")
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\n", "one\ntwo\n", "nul\0\n"], ids=["empty", "blank", "two lines", "zero byte"]
+)
+def test_a_password_is_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "password").write_text(content)
+    with pytest.raises(SettingsInvalid, match=r"^NPD_DATABASE_PASSWORD_FILE: .* one line$"):
+        read_password(tmp_path / "password")
+
+
+@pytest.mark.parametrize("name", ["NPD_SHARING_SERVICE_HOST", "NPD_SHARING_PORT", "NPD_SHARING_PORT_7000_TCP_ADDR"])
+def test_what_kubernetes_sets_for_a_service_is_explained(environment: pytest.MonkeyPatch, name: str) -> None:
+    environment.setenv(name, "tcp://10.0.0.1:7000")
+    unknown, explained = faults()
+    assert unknown == f"{name} is not a setting of this room; remove it"
+    assert "enableServiceLinks: false" in explained
+
+
+@pytest.mark.parametrize("name", ["NPD_LISTEN", "NPD_HEALTH_LISTEN"])
+@pytest.mark.parametrize("value", ["7000", "localhost", "localhost:", ":7000", "localhost:seven"])
+def test_a_port_to_open_names_host_and_port(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environment.setenv(name, value)
+    [fault] = faults()
+    assert fault.startswith(f"{name}: ")
+    assert "host:port" in fault
+
+
+def test_a_limit_of_clock_skew_is_above_zero(environment: pytest.MonkeyPatch) -> None:
+    assert load(RoomSettings).clock_skew_limit == timedelta(minutes=5)
+    environment.setenv("NPD_CLOCK_SKEW_LIMIT", "PT0S")
+    [fault] = faults()
+    assert fault.startswith("NPD_CLOCK_SKEW_LIMIT: ")

@@ -271,3 +271,31 @@ def test_a_suspension_survives_a_restart(held: PolicyKeeper, tmp_path: Path) -> 
     held.take(update(5, 6, system(agency_pb2.SYSTEM_STATE_ACTIVE)))
     held.take(update(6, 7, system(agency_pb2.SYSTEM_STATE_SUSPENDED)))
     assert keeper(tmp_path).current.systems["tax", "core"].state is State.SUSPENDED
+
+
+def revoked(serial_number: str) -> policy_pb2.PolicyEntry:
+    certificate = policy_pb2.RevokedCertificate(issuer_key_id="aa", serial_number=serial_number)
+    certificate.revoke_time.FromDatetime(START)
+    return policy_pb2.PolicyEntry(key=f"revoked/{serial_number}", revoked_certificate=certificate)
+
+
+def authority(state: "policy_pb2.AuthorityState.ValueType") -> policy_pb2.PolicyEntry:
+    named = policy_pb2.CertificateAuthority(key_id="aa", host="agency.test", state=state)
+    named.state_time.FromDatetime(START)
+    return policy_pb2.PolicyEntry(key="authority/aa", authority=named)
+
+
+def test_a_registry_that_was_restored_and_forgot_revocations_un_revokes_nothing(held: PolicyKeeper) -> None:
+    held.take(update(5, 6, revoked("1f"), authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
+    for revision in (1005, 1006):
+        held.take(update(0, revision, authority(policy_pb2.AUTHORITY_STATE_ACTIVE), operator("lan")))
+        policy = held.current
+        assert policy.revocation_of("aa", "1f") is not None
+        assert policy.revocation_of("aa", "2f") is None
+        assert (judged := policy.authority("aa")) is not None
+        assert judged.is_revoked
+        assert policy.revoked == {}, "what the registry tells now is told apart: the issuer tells it the rest again"
+        assert not policy.authorities["aa"].is_revoked
+    held.take(update(0, 1007, revoked("1f"), authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
+    assert (dict(held.current.forgotten), dict(held.current.given_up)) == ({}, {})
+    assert held.current.revocation_of("aa", "1f") is not None

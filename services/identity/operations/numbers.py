@@ -7,18 +7,20 @@ from random import Random
 from uuid import UUID, uuid4
 
 from services.identity.domain import (
+    REGISTRAR,
     BirthFacts,
     Confirmation,
     Number,
     NumberSpaceExhausted,
     NumberState,
     NumberUnknown,
+    PostponedSuccession,
     Reservation,
     Resolution,
     Succession,
     SuccessionGround,
 )
-from services.identity.numbering import Space, correction_ground, has_numbers
+from services.identity.numbering import Space, correction_ground, fits, has_numbers
 from services.identity.operations.cards import CardOperations
 from services.identity.repository import Identity
 from services.mesh.core.answers import AnswerKey
@@ -27,7 +29,7 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.chain import Act, Causation
 from services.mesh.core.clock import Clock, legal_date
 from services.mesh.core.db import Database
-from services.mesh.core.errors import FieldRequired, StateNotAllowed, Violation
+from services.mesh.core.errors import FieldRequired, PeerUnavailable, StateNotAllowed, Violation
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.people import KnownPerson, Name
 from services.mesh.core.person.dates import PartialDate
@@ -38,6 +40,7 @@ from services.mesh.core.telling import Told, contributions, use
 _PATHS = ("pin",)
 _OBJECT = "number"  # never the number itself
 _RELEASED_AT_ONCE = 1000
+_SUCCEEDED_AT_ONCE = 100
 _HISTORY_ASKED_EVERY = timedelta(seconds=1)
 _SUCCEED = "identity.succeed_pin"
 _NO_NUMBER = "NO_NUMBER_POSSIBLE"
@@ -111,16 +114,24 @@ class NumberOperations:
     ) -> Confirmation:
         """Put a reserved number into force, also a while after its reservation expired: its birth is registered.
 
-        One that is in force already stays as it is. Raises NumberUnknown, also for a number of another subject;
-        StateNotAllowed for a cancelled one. Source: Decree 70/2024 Art. 11.
+        One that is in force already stays as it is. A store that was restored from a backup may have forgotten that it
+        reserved a number: it believes the birth until all were told again; and it may be told again of a number that is
+        cancelled by now. Raises NumberUnknown, also for a number of another subject; StateNotAllowed for a cancelled
+        one; PeerUnavailable while a restored store does not know what the feed tells. Source: Decree 70/2024 Art. 11.
         """
         self._require_room()
         with self._db.transaction() as tx, tx.answers.once(caller, key, Confirmation) as answer:
             if answer.given:
                 return answer.given
+            if is_restored := tx.followed.is_restored():
+                tx.followed.require_caught_up()  # else an old number would be told as this room's newest word
             number = tx.numbers.lock(pin)
+            if number is None and not tx.followed.is_told_again():
+                number = self._forgotten(tx, pin, subject_id)
             if number is None or number.subject_id != subject_id:
                 raise NumberUnknown()
+            if number.state is NumberState.CANCELLED and is_restored:
+                return answer.give(Confirmation(number.state))
             if number.state is NumberState.CANCELLED:
                 raise StateNotAllowed(object=_OBJECT, state=number.state.name)
             if number.state is NumberState.RESERVED:
@@ -188,7 +199,8 @@ class NumberOperations:
         """Give a person another number because the birth year or sex, known before, was corrected.
 
         It keeps the old number's place prefix: a correction of year or sex does not move the place of registration.
-        Nothing happens if the number fits. If no number can be built the old one stays, and the chain says so. Raises
+        Nothing happens if the number fits. If no number can be built the old one stays, and the chain says so. While
+        not every number of history is known it waits: history may tell the one given for this very correction. Raises
         NumberSpaceExhausted.
         """
         old = tx.numbers.active_of(person.subject_id)
@@ -198,6 +210,31 @@ class NumberOperations:
         ground = correction_ground(old.pin, *facts)
         if ground is None:
             return
+        if not (tx.followed.has_caught_up() and tx.followed.is_told_again()):
+            tx.numbers.postpone(PostponedSuccession(person.subject_id, ground, cause))
+            return
+        self._correct(tx, person, old, ground, cause)
+
+    def succeed_postponed(self) -> int:
+        """Give numbers for corrections that came before every number of history was known; how many were looked at.
+
+        Who has a fitting number by now got it in history. Raises NumberSpaceExhausted.
+        """
+        with self._db.transaction() as tx:
+            if not (tx.followed.has_caught_up() and tx.followed.is_told_again()):
+                return 0
+            postponed = tx.numbers.take_postponed(_SUCCEEDED_AT_ONCE)
+            people = tx.people.lock([one.subject_id for one in postponed])
+            for one in postponed:
+                person, old = people.get(one.subject_id), tx.numbers.active_of(one.subject_id)
+                if person is None or old is None or fits(old.pin, person.birth_date.year, person.sex):
+                    continue
+                self._correct(tx, person, old, one.ground, one.cause)
+        return len(postponed)
+
+    def _correct(
+        self, tx: Identity, person: KnownPerson, old: Number, ground: SuccessionGround, cause: Causation
+    ) -> None:
         now = self._clock.now()
         if not has_numbers(person.birth_date.year, person.sex):
             tx.chain.add(Act.caused(_SUCCEED, self._room.identity, cause, now, _NO_NUMBER))
@@ -235,19 +272,28 @@ class NumberOperations:
             return tx.numbers.release(self._clock.now() - self._terms.expired_kept, _RELEASED_AT_ONCE)
 
     def sweep(self, stopping: Stopping, *, every: timedelta) -> None:
-        """Release what has expired, again and again, until told to stop."""
+        """Release what has expired, and do what was postponed, again and again, until told to stop."""
         while not stopping.is_set():
-            if self.release_expired() < _RELEASED_AT_ONCE:
+            if self.succeed_postponed() < _SUCCEEDED_AT_ONCE and self.release_expired() < _RELEASED_AT_ONCE:
                 stopping.wait(every.total_seconds())
 
+    def _forgotten(self, tx: Identity, pin: str, subject_id: UUID) -> Number:
+        """A number that a birth took and that this store forgot to have reserved; nothing else is known of it."""
+        number = Number(pin, subject_id, NumberState.RESERVED, PartialDate(0), 0, self._clock.now())
+        tx.numbers.adopt(number)
+        return number
+
     def _require_history(self, tx: Identity) -> None:
-        """Every number that was ever given is known. Raises PeerUnavailable.
+        """Every number that was ever given is known: those that the feed tells, and after a restore from a backup also
+        those that births took and the feed may not tell. Raises PeerUnavailable.
 
         Asked once a second: what becomes true stays so, unless the store is restored, which takes longer.
         """
         now = self._clock.now()
         if now - self._history_known_time > _HISTORY_ASKED_EVERY:
             tx.followed.require_caught_up()
+            if not tx.followed.is_told_again():
+                raise PeerUnavailable(REGISTRAR)
             self._history_known_time = now
 
     def _take(self, tx: Identity, space: Space, wanted: Number) -> Number:

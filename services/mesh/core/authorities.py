@@ -34,6 +34,11 @@ class Authority:
     state: AuthorityState
     state_time: datetime
 
+    @property
+    def is_revoked(self) -> bool:
+        """Whether nothing that it issued counts any more, for good."""
+        return self.state is AuthorityState.REVOKED
+
 
 @dataclass(frozen=True, slots=True)
 class Revoked:

@@ -200,7 +200,7 @@ def identify(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Cal
     if now < leaf.valid_from_time:
         raise CertificateNotYetValid(valid_from_time=leaf.valid_from_time.isoformat())
     for revocable in ((leaf.issuer_key_id, leaf.serial_number), (leaf.root_key_id, leaf.issuer_serial_number)):  # (4)
-        revoked = policy.revoked.get(revocable)
+        revoked = policy.revocation_of(*revocable)
         if revoked is not None:
             raise CertificateRevoked(revoke_time=revoked.revoke_time.isoformat())
     if host in policy.governed_hosts and identity.kind is not CallerKind.ROOM:  # (5)
@@ -228,7 +228,7 @@ def accept(leaf: Leaf, environment: str, policy: Policy, now: datetime) -> Calle
 
 def _require_authority(issuer_key_id: str, host: str, policy: Policy) -> None:
     """Raises IssuerNotEntitled, or CertificateRevoked if the authority itself is revoked."""
-    authority = policy.authorities.get(issuer_key_id)
+    authority = policy.authority(issuer_key_id)
     if authority is None or authority.host != host or authority.state is AuthorityState.RETIRED:
         raise IssuerNotEntitled()
     if authority.state is AuthorityState.REVOKED:

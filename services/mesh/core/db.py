@@ -7,10 +7,11 @@ from typing import Any, Generic, TypeVar
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, Engine, Table, create_engine, text
+from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from services.mesh.core.address import StoreAddress
 from services.mesh.core.errors import StoreUnavailable
 
 Unit = TypeVar("Unit")
@@ -20,20 +21,19 @@ _SESSION = (
     "-c statement_timeout=20000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=30000 -c timezone=UTC"
 )
 _POOL_TIMEOUT = 5.0
+_LONGEST_REASON = 500
 
 STORE_FAULTS = (OperationalError, InterfaceError, InternalError)
 """What a statement raises when the store is at fault: its transaction is lost, and may be tried again."""
 
 
-def open_engine(url: str, *, connections: int) -> Engine:
-    """An engine of `connections` pooled connections. `url` is `postgresql+psycopg://...`; nothing is dialled yet."""
-    return create_engine(
-        url,
+def open_engine(address: StoreAddress | str, *, connections: int) -> Engine:
+    """An engine of `connections` pooled connections; nothing is dialled yet. Raises SettingsInvalid."""
+    return StoreAddress.of(address).engine(
         pool_size=connections,
         max_overflow=0,
         pool_timeout=_POOL_TIMEOUT,
         pool_recycle=1800,
-        hide_parameters=True,  # personal data never reaches an error's text
         connect_args={
             "options": _SESSION,
             "connect_timeout": 5,
@@ -67,11 +67,6 @@ class Database(Generic[Unit]):
             unit = self._unit(connection)
             yield unit
         self._committed(unit)
-
-    def require_reachable(self) -> None:
-        """Raises StoreUnavailable unless the store answers."""
-        with _store_faults(), self._engine.connect() as connection:
-            connection.execute(text("SELECT 1"))
 
 
 class DirectConnection:
@@ -139,6 +134,26 @@ def copy_rows(connection: Connection, table: Table, rows: Sequence[Mapping[str, 
 def bytea_array(values: Iterable[bytes | None]) -> str:
     """A literal of type bytea[], which the driver would build ten times more slowly."""
     return "{" + ",".join(["NULL" if value is None else f'"\\\\x{value.hex()}"' for value in values]) + "}"
+
+
+def reason_of(error: BaseException) -> str:
+    """Why the store failed, in one line: for logs, probes and whoever must cure it.
+
+    What the store says of a statement may quote a person's facts: of that only the SQLSTATE is told. Why no connection
+    came about is told in full: it names host, database and role, never a password.
+    """
+    seen: BaseException | None = error
+    while isinstance(seen, StoreUnavailable):
+        seen = seen.__cause__
+    if isinstance(seen, DBAPIError):
+        seen = seen.orig
+    if isinstance(seen, PoolTimeout):
+        return f"no connection became free within {_POOL_TIMEOUT:g} s"
+    if isinstance(seen, psycopg.Error) and seen.sqlstate:
+        return f"{type(seen).__name__} (SQLSTATE {seen.sqlstate})"
+    if isinstance(seen, psycopg.OperationalError):
+        return " ".join(str(seen).split())[:_LONGEST_REASON]
+    return type(seen).__name__
 
 
 def _psycopg(driver: object) -> psycopg.Connection[tuple[Any, ...]]:

@@ -98,6 +98,14 @@ class Followed:
         if not self.has_caught_up():
             raise PeerUnavailable(FEED)
 
+    def is_restored(self) -> bool:
+        """Whether this store was ever restored from a backup: it may have forgotten what it answered."""
+        return bool(self._connection.execute(select(func.bool_or(STORE.c.restore_time.is_not(None)))).scalar())
+
+    def is_told_again(self) -> bool:
+        """Whether those who tell this room have told again what it forgot by a restore from a backup."""
+        return bool(self._connection.execute(select(func.bool_and(STORE.c.told_again))).scalar())
+
     def catch_up(self) -> None:
         """Note that everything up to the feed's head is taken. Who calls holds the cursor locked."""
         now = select(func.max(STORE.c.incarnation)).scalar_subquery()

@@ -1,7 +1,8 @@
 """The outbox: what a transaction hands to another room is written with it, and leaves after it, in order by subject.
 
-A message is deleted when its receiver has it. One that the receiver refuses for what it is is set aside: it waits for a
-command, and so do later ones of its subject to that receiver; nothing is ever dropped.
+A message leaves when its receiver has it, and is kept for a while: a receiver that was restored from a backup has to be
+told again. One that the receiver refuses for what it is is set aside: it waits for a command, and so do later ones of
+its subject to that receiver; nothing is ever dropped.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +11,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Row, and_, exists, func, literal, or_, select, text, tuple_
 
 from services.mesh.core.chain import Causation
 from services.mesh.core.errors import MeshError
-from services.mesh.core.tables import OUTBOX
+from services.mesh.core.tables import OUTBOX, OUTBOX_DELIVERED
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,27 @@ class SetAside:
     set_aside_time: datetime
     attempts: int
 
+
+# One statement each: a delivered message never stands in both tables, nor in none.
+_COLUMNS = "outbox_id, message_id, peer, kind, subject_id, payload, correlation_id, causation_id, record_time"
+_KEEP = text(
+    f"""
+    WITH gone AS (DELETE FROM outbox WHERE outbox_id = ANY(CAST(:numbers AS bigint[])) RETURNING {_COLUMNS})
+    INSERT INTO outbox_delivered ({_COLUMNS}, delivered_time) SELECT {_COLUMNS}, :at FROM gone
+    """  # noqa: S608 - our own names
+)
+_REDELIVER = text(
+    f"""
+    WITH chosen AS (
+      SELECT outbox_id FROM outbox_delivered WHERE peer = :peer AND delivered_time >= :since AND delivered_time < :until
+      ORDER BY delivered_time, outbox_id LIMIT :limit FOR UPDATE
+    ), gone AS (
+      DELETE FROM outbox_delivered USING chosen WHERE outbox_delivered.outbox_id = chosen.outbox_id
+      RETURNING {", ".join(f"outbox_delivered.{name}" for name in _COLUMNS.split(", "))}
+    )
+    INSERT INTO outbox ({_COLUMNS}) OVERRIDING SYSTEM VALUE SELECT {_COLUMNS} FROM gone ORDER BY outbox_id
+    """  # noqa: S608 - our own names
+)
 
 Place: TypeAlias = tuple[datetime, UUID]
 """A place in the order of what is set aside: when, and which."""
@@ -126,6 +148,24 @@ class Outbox:
     def remove(self, numbers: Iterable[int]) -> None:
         """Forget messages that their receiver has."""
         self._connection.execute(OUTBOX.delete().where(OUTBOX.c.outbox_id.in_(list(numbers))))
+
+    def keep_delivered(self, numbers: Iterable[int], at: datetime) -> None:
+        """Take messages that their receiver has out of the outbox, and keep them for `redeliver`."""
+        self._connection.execute(_KEEP, {"numbers": list(numbers), "at": at})
+
+    def redeliver(self, peer: str, since: datetime, until: datetime, limit: int) -> int:
+        """Put back what was delivered to a peer between two instants, so many messages at most; returns how many.
+
+        Each takes its old place: it leaves before what was written later of its subject.
+        """
+        values = {"peer": peer, "since": since, "until": until, "limit": limit}
+        return self._connection.execute(_REDELIVER, values).rowcount
+
+    def forget_delivered(self, before: datetime, limit: int) -> int:
+        """Forget messages that were delivered before an instant, so many at a time; returns how many it were."""
+        number, time = OUTBOX_DELIVERED.c.outbox_id, OUTBOX_DELIVERED.c.delivered_time
+        old = select(number).where(time < before).order_by(time).limit(limit)
+        return self._connection.execute(OUTBOX_DELIVERED.delete().where(number.in_(old))).rowcount
 
     def postpone(self, number: int, until: datetime, reason: str, *, counted: bool = True) -> None:
         """Note that a message failed, `counted` if for itself, and when to try it again."""

@@ -231,7 +231,8 @@ class Policy:
     """Everything the registry has told, at one revision. Never changed: `apply` makes the next one.
 
     `authorities` are by key id, `revoked` by the issuer's key id and the serial number. `governed_hosts` follows from
-    the authorities: only those that are named issue identities of these hosts.
+    the authorities: only those that are named issue identities of these hosts. `forgotten` and `given_up` are what a
+    registry that was restored from a backup told before and tells no more: revocations, and authorities as REVOKED.
     """
 
     revision: int = 0
@@ -242,6 +243,8 @@ class Policy:
     agreements: Mapping[str, Agreement] = field(default_factory=dict)
     authorities: Mapping[str, Authority] = field(default_factory=dict)
     revoked: Mapping[tuple[str, str], Revoked] = field(default_factory=dict)
+    forgotten: Mapping[tuple[str, str], Revoked] = field(default_factory=dict)
+    given_up: Mapping[str, Authority] = field(default_factory=dict)
     operators: frozenset[str] = frozenset()
     fields: Mapping[str, FieldDefinition] = field(default_factory=dict)
     purposes: Mapping[str, Purpose] = field(default_factory=dict)
@@ -257,6 +260,29 @@ class Policy:
     def fresh_at(self, issue_time: datetime) -> "Policy":
         """The same policy, confirmed by the registry at a later time."""
         return replace(self, issue_time=max(issue_time, self.issue_time))
+
+    def remembering(self, held: "Policy") -> "Policy":
+        """A whole policy that takes the place of one that was held: what was revoked stays so, whoever forgets it."""
+        revoked = {**held.forgotten, **held.revoked}
+        given_up = {**held.given_up, **{key_id: one for key_id, one in held.authorities.items() if one.is_revoked}}
+        return replace(
+            self,
+            forgotten={name: one for name, one in revoked.items() if name not in self.revoked},
+            given_up={
+                key_id: one
+                for key_id, one in given_up.items()
+                if key_id not in self.authorities or not self.authorities[key_id].is_revoked
+            },
+        )
+
+    def revocation_of(self, issuer_key_id: str, serial_number: str) -> Revoked | None:
+        """The revocation of a certificate, if it is revoked."""
+        name = issuer_key_id, serial_number
+        return self.revoked.get(name) or self.forgotten.get(name)
+
+    def authority(self, key_id: str) -> Authority | None:
+        """An authority in the state that counts."""
+        return self.given_up.get(key_id) or self.authorities.get(key_id)
 
     def require_system_active(self, agency_id: str, system_id: str) -> System:
         """The system, or SystemUnknown, SystemSuspended."""

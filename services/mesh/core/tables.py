@@ -1,4 +1,4 @@
-"""Tables that every room has: answers, approvals, log, incarnation, outbox, place in the feed, people and chains."""
+"""Tables that every room has: answers, approvals, log, incarnation, outbox, place in the feed, people, chains."""
 
 from sqlalchemy import (
     BigInteger,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     false,
     func,
     text,
+    true,
 )
 
 METADATA = MetaData()
@@ -25,6 +26,16 @@ STORE = Table(
     "store",
     METADATA,
     Column("incarnation", BigInteger, primary_key=True, doc="rises when the store is restored from a backup"),
+    Column("restore_time", DateTime(timezone=True), doc="when that was noted; null in the first"),
+    Column("told_again", Boolean, nullable=False, server_default=true(), doc="those who tell it have told again"),
+)
+
+SCHEMA_FLOORS = Table(
+    "schema_floors",
+    METADATA,
+    Column("package", Text, primary_key=True, doc="without the packages above it: mesh, or the room's name"),
+    Column("oldest_code", Text, nullable=False, doc="code whose newest migration is older is not served any more"),
+    Column("release", Text, nullable=False, doc="the release whose migration said so"),
 )
 
 ANSWERS = Table(
@@ -102,6 +113,23 @@ OUTBOX = Table(
     Index("outbox_by_subject", "peer", "subject_id", "outbox_id"),
     Index("outbox_waiting", "peer", "outbox_id", postgresql_where=text("set_aside_time IS NULL")),
     Index("outbox_set_aside", "set_aside_time", "message_id", postgresql_where=text("set_aside_time IS NOT NULL")),
+    info={"shard_key": ("outbox_id",)},
+)
+
+OUTBOX_DELIVERED = Table(
+    "outbox_delivered",
+    METADATA,
+    Column("outbox_id", BigInteger, primary_key=True, autoincrement=False, doc="as it was in the outbox"),
+    Column("message_id", Uuid, nullable=False),
+    Column("peer", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject_id", Uuid, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Column("correlation_id", Uuid, nullable=False),
+    Column("causation_id", Uuid, nullable=False),
+    Column("record_time", DateTime(timezone=True), nullable=False),
+    Column("delivered_time", DateTime(timezone=True), nullable=False, doc="its receiver had it by then"),
+    Index("outbox_delivered_by_time", "delivered_time"),
     info={"shard_key": ("outbox_id",)},
 )
 

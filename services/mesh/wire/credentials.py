@@ -10,9 +10,9 @@ import structlog
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from npd_client.credentials import CredentialFiles, Credentials, CredentialsError
+from npd_client.credentials import CERTIFICATE_FILE, CredentialFiles, Credentials, CredentialsError
 from services.mesh.core.background import Stopping
-from services.mesh.wire.metrics import CERTIFICATE_EXPIRE_TIME, CREDENTIALS_REFUSED
+from services.mesh.wire.metrics import CERTIFICATE_EXPIRE_TIME, CERTIFICATE_START_TIME, CREDENTIALS_REFUSED
 
 log = structlog.get_logger(__name__)
 
@@ -27,11 +27,14 @@ class ServerCredentials:
     Source: FACTS.md 1.1 (7 to 9, 13), 1.2, 1.4 (1).
     """
 
-    def __init__(self, directory: Path, identity: str) -> None:
-        """Load the files. `identity` is the URI that the leaf must name. Raises CredentialsError."""
-        self._directory = directory
+    def __init__(self, directory: Path, identity: str, *, roots_file: Path | None = None) -> None:
+        """Load the files. `identity` is the URI that the leaf must name; `roots_file` is read instead of `ca.crt`.
+
+        Raises CredentialsError.
+        """
+        self._directory, self._roots_file = directory, roots_file
         self._identity = identity
-        self._use(Credentials.from_directory(directory))
+        self._use(Credentials.from_directory(directory, roots_file=roots_file))
 
     @property
     def roots(self) -> Sequence[x509.Certificate]:
@@ -61,10 +64,10 @@ class ServerCredentials:
         while not stopping.wait(poll.total_seconds()):
             digest = b"unreadable"
             try:
-                files = CredentialFiles.read(self._directory)
+                files = CredentialFiles.read(self._directory, self._roots_file)
                 digest = files.digest
-                if digest in (self._credentials.digest, refused):
-                    continue
+                if digest == self._credentials.digest:
+                    continue  # refused ones are judged again: what was not valid yet becomes so
                 self._use(Credentials.of(files))
                 log.info("certificate files taken", expire_time=self._credentials.expire_time.isoformat())
                 taken()
@@ -80,16 +83,22 @@ class ServerCredentials:
         1. The leaf names this room and its DNS names, and may serve TLS.
         2. The bundle holds roots only: a bare intermediate would be an anchor that outlives its root.
         """
-        leaf = credentials.leaf
+        leaf, certificate = credentials.leaf, credentials.files.directory / CERTIFICATE_FILE
         if credentials.identity != self._identity:  # (1)
-            raise RoomCertificateUnfit(f"the certificate names {credentials.identity}, this room is {self._identity}")
+            raise RoomCertificateUnfit(
+                f"{certificate} names {credentials.identity or 'nobody'}, this room is {self._identity}: "
+                "put this room's certificate there"
+            )
         if not _serves_tls(leaf):
-            raise RoomCertificateUnfit("the certificate cannot serve TLS: it needs serverAuth and a DNS name")
+            raise RoomCertificateUnfit(f"{certificate} cannot serve TLS: it needs serverAuth and a DNS name")
         roots = x509.load_pem_x509_certificates(credentials.files.root_certificates)
         if any(root.issuer != root.subject for root in roots):  # (2)
-            raise RoomCertificateUnfit("ca.crt holds a certificate that is not a root; leave intermediates out")
+            raise RoomCertificateUnfit(
+                f"{credentials.files.authorities} holds a certificate that is not a root; leave intermediates out"
+            )
         self._credentials = credentials
         self._roots = roots
+        CERTIFICATE_START_TIME.set(leaf.not_valid_before_utc.timestamp())
         CERTIFICATE_EXPIRE_TIME.set(credentials.expire_time.timestamp())
 
 

@@ -9,6 +9,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import make_wsgi_app
 
+from services.mesh.wire.metrics import NOT_READY
+
 Checks = Mapping[str, Callable[[], str]]
 """Name of a condition -> what is wrong with it, in a few words without secrets; empty if nothing."""
 
@@ -42,6 +44,8 @@ class HealthPort:
         if path == "/readyz":
             wrong = {name: problem for name, check in self._required.items() if (problem := check())}
             notes = {name: problem for name, check in self._reported.items() if (problem := check())}
+            for name in self._required:
+                NOT_READY.labels(name).set(name in wrong)
             status = "503 Service Unavailable" if wrong else "200 OK"
             return _json(start_response, status, {"ready": not wrong, "not_ready": wrong, "degraded": notes})
         return _json(start_response, "404 Not Found", {"paths": ["/livez", "/readyz", "/metrics"]})

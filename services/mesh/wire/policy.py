@@ -64,7 +64,7 @@ class PolicyKeeper:
         self._on_change: list[Callable[[], None]] = []
 
     def on_change(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change of rights, from the thread that took the update."""
+        """Call `listener` after the first policy and every change of rights, from the thread that took the update."""
         self._on_change.append(listener)
 
     def load(self) -> None:
@@ -121,7 +121,7 @@ class PolicyKeeper:
                 self._keep(files, signed, update)
             self.current = following
         self._report()
-        if update.entries:
+        if update.entries or not held.revision:
             self._tell(self._on_change)
 
     def _following(self, held: Policy, update: policy_pb2.PolicyUpdate) -> Policy:
@@ -131,6 +131,8 @@ class PolicyKeeper:
             if update.entries:
                 start = held if update.base_revision else Policy(issue_time=held.issue_time)
                 following = policy_entries.apply(start, update.entries, self._environment, self._roots())
+                if not update.base_revision:
+                    following = following.remembering(held)
             issue_time = update.issue_time.ToDatetime(UTC)
         except (ValueError, OverflowError, DecodeError):
             raise UpdateRefused("the update holds entries that this version cannot read") from None

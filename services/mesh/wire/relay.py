@@ -1,8 +1,10 @@
-"""Serves npd.common.v1.RelayService, the same in every room: what is set aside, and the command to try it again."""
+"""Serves npd.common.v1.RelayService, the same in every room: what is set aside, the command to try it again, and the
+command to hand on again what a peer that was restored from a backup has lost.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import grpc
@@ -11,8 +13,9 @@ from sqlalchemy import Connection
 from npd.common.v1 import relay_pb2, relay_pb2_grpc
 from services.mesh.core.answers import AnswerKey, Answers
 from services.mesh.core.caller import Caller
+from services.mesh.core.clock import CLOCKS_APART
 from services.mesh.core.db import Database
-from services.mesh.core.errors import Kind, MeshError, PageTokenInvalid
+from services.mesh.core.errors import InvalidField, Kind, MeshError, PageTokenInvalid
 from services.mesh.core.evidence.entry import Entry, Outcome
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.following import Followed
@@ -22,11 +25,14 @@ from services.mesh.core.telling import causation_to_wire
 from services.mesh.wire import paging
 from services.mesh.wire.access import uuid_from_wire
 from services.mesh.wire.call import answer_key, caller_of
+from services.mesh.wire.person import instant_from_wire
 
 METHODS = {
     "/npd.common.v1.RelayService/ListSetAside": allow(operator()),
     "/npd.common.v1.RelayService/RetrySetAside": allow(operator()),
+    "/npd.common.v1.RelayService/RedeliverMessages": allow(operator()),
 }
+_AT_ONCE = 5000
 
 
 class MessageUnknown(MeshError):
@@ -42,8 +48,16 @@ class Retried:
     count: int
 
 
+@dataclass(frozen=True, slots=True)
+class Redelivery:
+    """How many messages will be handed on again, and since when such are kept."""
+
+    count: int
+    kept_since: datetime
+
+
 class Traffic:
-    """What a room has set aside in either direction, inside a transaction."""
+    """What a room has set aside in either direction, and what it handed on, inside a transaction."""
 
     def __init__(self, connection: Connection, log: Log) -> None:
         self.answers = Answers(connection)
@@ -67,13 +81,28 @@ class Traffic:
             self.log.record(Entry(caller, key.method, Outcome.DONE, object=f"{len(retried)} messages"))
             return answer.give(Retried(len(retried)))
 
+    def note_redelivery(
+        self, caller: Caller, peer: str, since: datetime, made: Redelivery, key: AnswerKey
+    ) -> Redelivery:
+        """Record that messages to a peer are handed on again, as an act; the answer is what was made at first."""
+        with self.answers.once(caller, key, Redelivery) as answer:
+            if answer.given:
+                return answer.given
+            done = f"{made.count} messages to {peer} since {since.isoformat()}"
+            self.log.record(Entry(caller, key.method, Outcome.DONE, object=done))
+            return answer.give(made)
+
 
 class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
-    """Adapts the wire to what is set aside: convert, one step, convert. `wake` is called after a command."""
+    """Adapts the wire to what is set aside and was handed on: convert, one step, convert.
 
-    def __init__(self, database: Database[Traffic], wake: Callable[[], None]) -> None:
+    `wake` is called after a command. What was delivered is kept for `kept`.
+    """
+
+    def __init__(self, database: Database[Traffic], wake: Callable[[], None], kept: timedelta) -> None:
         self._database = database
         self._wake = wake
+        self._kept = kept
 
     def ListSetAside(
         self, request: relay_pb2.ListSetAsideRequest, context: grpc.ServicerContext
@@ -94,6 +123,35 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
             retried = traffic.retry(caller_of(context), message_ids, key)
         self._wake()
         return relay_pb2.RetrySetAsideResponse(retried_count=retried.count)
+
+    def RedeliverMessages(
+        self, request: relay_pb2.RedeliverMessagesRequest, context: grpc.ServicerContext
+    ) -> relay_pb2.RedeliverMessagesResponse:
+        key, since = answer_key(context, request, request.request_id), instant_from_wire(request.since, "since")
+        made = self._redeliver(caller_of(context), request.peer, since, key)
+        self._wake()
+        response = relay_pb2.RedeliverMessagesResponse(redelivered_count=made.count)
+        response.kept_since.FromDatetime(made.kept_since)
+        return response
+
+    def _redeliver(self, caller: Caller, peer: str, since: datetime, key: AnswerKey) -> Redelivery:
+        """Put messages back, a portion a transaction, then record the act with the last one.
+
+        A crash between leaves some put back and no answer: the repeat puts back the others. Raises InvalidField.
+        """
+        now, count, moved = datetime.now(UTC), 0, _AT_ONCE
+        if since > now:
+            raise InvalidField("since", "must not lie ahead")
+        while moved == _AT_ONCE:
+            with self._database.transaction() as traffic:
+                moved = 0
+                if not traffic.answers.has(caller, key):
+                    moved = traffic.outbox.redeliver(peer, since - CLOCKS_APART, now, _AT_ONCE)
+                    count += moved
+                if moved < _AT_ONCE:
+                    made = Redelivery(count, now - self._kept)
+                    made = traffic.note_redelivery(caller, peer, since, made, key)
+        return made
 
 
 def _place(token: tuple[str, ...]) -> Place:

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from sqlalchemy import Connection
 
 from services.mesh.core.background import Background
+from services.mesh.core.config import SourceSettings
 from services.mesh.core.contacts import Flow
 from services.mesh.core.db import Database
 from services.mesh.core.following import FollowedChange
@@ -18,6 +19,9 @@ from services.mesh.wire.outgoing import Outgoing
 from services.mesh.wire.room import House
 
 Unit = TypeVar("Unit", bound=RingUnit)
+
+CHANGES = "changes"
+"""What the settings call the streams of `sharing` where they have processes of their own."""
 
 
 class Ring(Generic[Unit]):
@@ -35,7 +39,7 @@ class Ring(Generic[Unit]):
     ) -> None:
         sharing = house.channel(SHARING)
         self._outgoing = Outgoing(house, {SHARING: to_sharing(sharing), **(peers or {})}, backlog_limit=backlog_limit)
-        self._feed = Feed(sharing)
+        self._feed = Feed(house.channel(CHANGES) if _has_streams_elsewhere(house) else sharing)
         self._follower: Follower[Unit] | None = None
         self.database: Database[Unit] = house.database(unit, self._outgoing.committed)
 
@@ -61,3 +65,7 @@ class Ring(Generic[Unit]):
     def require_room(self) -> None:
         """Back-pressure: raises Overloaded while too many messages wait to be handed on, or for a command."""
         self._outgoing.require_room()
+
+
+def _has_streams_elsewhere(house: House) -> bool:
+    return isinstance(house.settings, SourceSettings) and bool(house.settings.changes_address)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -11,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from sqlalchemy import Connection, Engine
 
 from npd_client.channel import RotatingChannel
-from services.mesh.core import config, failpoints
+from services.mesh.core import failpoints
+from services.mesh.core.address import StoreAddress
 from services.mesh.core.background import Background
 from services.mesh.core.caller import CallerKind, SpiffeId
 from services.mesh.core.clock import Clock, SystemClock
@@ -23,6 +23,7 @@ from services.mesh.core.evidence.integrator import Integrator, log_origin
 from services.mesh.core.evidence.log import Log
 from services.mesh.core.methods import Methods
 from services.mesh.core.sequencer import Sequencer
+from services.mesh.core.tables import LOG_PENDING
 from services.mesh.wire import approvals, relay
 from services.mesh.wire.chain import Links, own_links
 from services.mesh.wire.credentials import ServerCredentials
@@ -43,12 +44,19 @@ _REGISTRY_OPTIONS = (("grpc.max_receive_message_length", 256 << 20),)
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as its app.py describes it. `compose` wires it; `package` holds its migrations."""
+    """A room as its app.py describes it. `compose` wires it; `package` holds its migrations.
+
+    For after a restore from a backup: `told_by` are the rooms whose messages it takes, and who must tell it again; with
+    `waits_to_be_told` it refuses until then what would be wrong without; `on_restore` is done in the restored store.
+    """
 
     name: str
     package: str
     settings: type[RoomSettings]
     compose: Callable[["House"], "Composition"]
+    told_by: tuple[str, ...] = ()
+    waits_to_be_told: bool = False
+    on_restore: Callable[[Connection], None] = lambda connection: None
 
     @property
     def schema_packages(self) -> tuple[str, ...]:
@@ -62,7 +70,7 @@ class Composition:
 
     `flow` tells the directory how far messages and changes have flowed, `links` reads a chain's links in this room,
     `retry` is called when a command made set-aside messages due, `approved` when somebody has approved or denied, after
-    the commit. `door` is a second port, for those without a certificate.
+    the commit. `door` is a second port, for those without a certificate. `sequencers` are measured as the log's is.
     """
 
     served: Sequence[Served]
@@ -76,6 +84,7 @@ class Composition:
     retry: Callable[[], None] = lambda: None
     approved: Callable[[], None] = lambda: None
     door: Door | None = None
+    sequencers: Sequence[Sequencer] = ()
 
 
 class House:
@@ -87,20 +96,24 @@ class House:
         self.settings = settings
         self.clock = clock or SystemClock()
         self.identity = str(SpiffeId(CallerKind.ROOM, settings.environment, (self.room.name,)))
-        self.credentials = ServerCredentials(settings.tls_directory, self.identity)
+        self.credentials = ServerCredentials(settings.tls_directory, self.identity, roots_file=settings.roots_file)
         self.origin = log_origin(settings.environment, self.room.name)
         self.sealer = Sealer(self.origin, _pseudonym_key(settings), self.clock)
+        settings.require_writable("policy_directory")
         self.keeper = open_keeper(
             settings.environment,
-            _policy_public_key(settings.policy_public_key_file),
+            _policy_public_key(settings),
             lambda: self.credentials.roots,
             settings.policy_directory,
         )
         self.streams = Streams(settings.stream_slots, settings.watch_lifetime, self.clock)
         self.contacts = Contacts(self.clock)
-        self.engine: Engine = open_engine(settings.database_url(), connections=settings.database_connections)
-        integrator = Integrator(self.origin, private_key(settings.checkpoint_key_file))
-        self.log_sequencer = Sequencer(self.database(itself), "log", integrator.integrate, after=_count("log"))
+        store = StoreAddress.of(settings.database_url(), settings.database_password_file)
+        self.engine: Engine = open_engine(store, connections=settings.database_connections)
+        integrator = Integrator(self.origin, private_key(settings, "checkpoint_key_file"))
+        self.log_sequencer = Sequencer(
+            self.database(itself), "log", integrator.integrate, pending=LOG_PENDING, after=SEQUENCED.labels("log").inc
+        )
         self._channels: dict[str, RotatingChannel] = {}
         failpoints.arm(settings.failpoint_file)
 
@@ -129,7 +142,9 @@ class House:
             if not address:
                 raise SettingsInvalid(f"NPD_{peer.upper()}_ADDRESS is needed: host:port of the room {peer}")
             options = _REGISTRY_OPTIONS if peer == REGISTRY else ()
-            self._channels[peer] = RotatingChannel(address, self.settings.tls_directory, options=options)
+            self._channels[peer] = RotatingChannel(
+                address, self.settings.tls_directory, roots_file=self.settings.roots_file, options=options
+            )
         return self._channels[peer]
 
     def close_channels(self) -> None:
@@ -142,34 +157,30 @@ class House:
         self.engine.dispose()
 
 
-def private_key(path: Path) -> Ed25519PrivateKey:
-    """An Ed25519 key from its PEM file. Raises SettingsInvalid."""
-    pem = config.read_secret(path).encode()
+def private_key(settings: RoomSettings, setting: str) -> Ed25519PrivateKey:
+    """An Ed25519 key from the PEM file that a setting names. Raises SettingsInvalid."""
+    pem = settings.secret(setting).encode()
     with suppress(ValueError):
         key = load_pem_private_key(pem, None)
         if isinstance(key, Ed25519PrivateKey):
             return key
-    raise SettingsInvalid(f"{path}: must hold an Ed25519 private key, PEM, unencrypted")
+    raise settings.fault(setting, "it must hold an Ed25519 private key, PEM, unencrypted")
 
 
-def _policy_public_key(path: Path) -> Ed25519PublicKey:
-    pem = config.read_secret(path).encode()
+def _policy_public_key(settings: RoomSettings) -> Ed25519PublicKey:
+    pem = settings.secret("policy_public_key_file").encode()
     with suppress(ValueError):
         key = load_pem_public_key(pem)
         if isinstance(key, Ed25519PublicKey):
             return key
-    raise SettingsInvalid(f"{path}: must hold the registry's Ed25519 public policy key, PEM")
+    raise settings.fault("policy_public_key_file", "it must hold the registry's Ed25519 public policy key, PEM")
 
 
 def _pseudonym_key(settings: RoomSettings) -> PseudonymKey:
     try:
-        key = bytes.fromhex(config.read_secret(settings.pseudonym_key_file))
+        key = bytes.fromhex(settings.secret("pseudonym_key_file"))
     except ValueError:
         key = b""
     if len(key) != 32:
-        raise SettingsInvalid(f"{settings.pseudonym_key_file}: must hold 64 hex digits")
+        raise settings.fault("pseudonym_key_file", "it must hold 64 hex digits")
     return PseudonymKey(settings.pseudonym_key_id, key)
-
-
-def _count(sequence: str) -> Callable[[], None]:
-    return SEQUENCED.labels(sequence).inc

@@ -1,5 +1,6 @@
 """The mTLS port: gRPC's server with its options, its workers and slots, its method table and its graceful end."""
 
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -47,6 +48,18 @@ class ServerLimits:
     stop_grace: timedelta
 
 
+class _Health(health.HealthServicer):  # type: ignore[misc]  # it has no types
+    """gRPC's, without its deadlock (grpc#43403; tests/rpc/test_health_watch.py).
+
+    Who sends a status holds the lock while he waits for gRPC's one event thread; that thread must not wait for the lock
+    to strike out a watcher who has just left. So another does.
+    """
+
+    def _on_close_callback(self, send_response_callback: Any, service: Any) -> Callable[[], None]:
+        strike_out = super()._on_close_callback(send_response_callback, service)
+        return lambda: threading.Thread(target=strike_out, name="health-left", daemon=True).start()
+
+
 class MeshServer:
     """A gRPC server that answers over mutual TLS alone, and every method only to whom its table names."""
 
@@ -65,7 +78,8 @@ class MeshServer:
         )
         for one in served:
             one.add(one.servicer, self._server)
-        self._health = health.HealthServicer()
+        self._health = _Health()
+        self.set_serving(False)  # its own first word would be SERVING
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
 
     def listen(self, address: str, credentials: grpc.ServerCredentials) -> int:
@@ -79,9 +93,13 @@ class MeshServer:
         statuses = health_pb2.HealthCheckResponse.ServingStatus
         self._health.set("", statuses.SERVING if serving else statuses.NOT_SERVING)
 
+    def turn_away(self) -> None:
+        """Tell clients that balance by health to go elsewhere, for good."""
+        self._health.enter_graceful_shutdown()
+
     def stop(self) -> None:
         """Take no new calls, let those in flight end within the grace, and close."""
-        self._health.enter_graceful_shutdown()
+        self.turn_away()
         self._server.stop(self._grace).wait(self._grace + 1)
 
 

@@ -2,11 +2,11 @@
 
 import signal
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import structlog
-from tenacity import RetryCallState, retry, retry_if_exception_type, wait_exponential_jitter
 
 import services
 from npd.common.v1 import (
@@ -23,7 +23,7 @@ from services.mesh.core import answers, config, schema
 from services.mesh.core.background import Background, Stopping
 from services.mesh.core.caller import Caller
 from services.mesh.core.db import itself
-from services.mesh.core.errors import MeshError, StoreUnavailable
+from services.mesh.core.errors import MeshError
 from services.mesh.core.evidence.entry import Entry
 from services.mesh.core.evidence.refusals import RefusalRate
 from services.mesh.core.logs import describe
@@ -40,10 +40,12 @@ from services.mesh.wire.interceptors.errors import Errors
 from services.mesh.wire.interceptors.policy import PolicyGuard
 from services.mesh.wire.interceptors.telemetry import Telemetry
 from services.mesh.wire.interceptors.validation import validation
+from services.mesh.wire.measurement import Measurement
 from services.mesh.wire.metrics import REFUSALS_UNRECORDED
 from services.mesh.wire.policy_follower import PolicyFollower, registry_source
 from services.mesh.wire.room import REGISTRY, House, Room
 from services.mesh.wire.server import HEALTH_METHODS, MeshServer, Served, ServerLimits
+from services.mesh.wire.store_check import StoreCheck
 
 log = structlog.get_logger(__name__)
 
@@ -80,7 +82,7 @@ class Serving:
             Served(
                 relay_pb2.DESCRIPTOR.services_by_name["RelayService"],
                 relay_pb2_grpc.add_RelayServiceServicer_to_server,
-                relay.RelayServicer(house.database(house.traffic_of), composition.retry),
+                relay.RelayServicer(house.database(house.traffic_of), composition.retry, settings.delivered_kept),
             ),
             Served(
                 approval_pb2.DESCRIPTOR.services_by_name["ApprovalService"],
@@ -108,7 +110,8 @@ class Serving:
         )
         self._server = MeshServer(served, methods, interceptors, limits)
         self._door = DoorServer(composition.door, settings.stop_grace) if composition.door else None
-        for listener in (house.streams.wake, *composition.on_policy_change):
+        self._opened = threading.Event()
+        for listener in (self._welcome, house.streams.wake, *composition.on_policy_change):
             house.keeper.on_change(listener)
         source = composition.policy_source or registry_source(house.channel(REGISTRY))
         report = composition.report or registry_report(house.channel(REGISTRY))
@@ -130,41 +133,47 @@ class Serving:
             ),
             Background("refusals", self._write_counted_refusals),
             Background("answers", self._prune_answers),
+            Background("measurement", Measurement(house, composition.sequencers).run),
             *composition.background,
         ]
-        self._opened = threading.Event()
-        self.health = HealthPort(
-            settings.health_listen,
-            required={
-                "start": self._not_open,
-                "store": self._store_fault,
-                "policy": self._policy_fault,
-                "tls": self._tls_fault,
-            },
-            reported={"policy": self._policy_note, "work": self._work_note},
-        )
+        self._store = StoreCheck(house.database(itself), settings)
+        with _port_of("health_listen"):
+            self.health = HealthPort(
+                settings.health_listen,
+                required={
+                    "start": self._not_open,
+                    "store": self._store_fault,
+                    "clock": lambda: self._store.clock_problem,  # as the look at the store found it
+                    "policy": self._policy_fault,
+                    "tls": self._tls_fault,
+                },
+                reported={"policy": self._policy_note, "work": self._work_note},
+            )
         self.port = 0
         self.door_port = 0
 
     def open(self, stopping: Stopping) -> None:
-        """Open the probes, wait for the store, then open the mTLS port. Raises SchemaOutdated."""
+        """Open the probes, wait for the store, then open the mTLS port. Raises SchemaUnfit, RuntimeError."""
         self.health.start()
-        self._await_store(stopping)
+        room = self.house.room
+        self._store.wait(stopping, lambda store: schema.require_current(store, room.schema_packages, room.name))
         if stopping.is_set():
             return
         for work in self._background:
             work.start()
-        self.port = self._server.listen(self.house.settings.listen, self.house.credentials.for_server())
+        with _port_of("listen"):
+            self.port = self._server.listen(self.house.settings.listen, self.house.credentials.for_server())
         if self._door:
-            self.door_port = self._door.listen(self.house.credentials.for_door())
-        self._server.set_serving(True)
+            with _port_of("door_listen"):
+                self.door_port = self._door.listen(self.house.credentials.for_door())
         self._opened.set()
+        self._welcome()
         log.info("serving", port=self.port, policy_revision=self.house.keeper.current.revision)
 
     def close(self) -> None:
         """End gracefully: NOT_SERVING, the drain delay, streams with their cursor, calls in flight, background work."""
         self._opened.clear()
-        self._server.set_serving(False)
+        self._server.turn_away()
         threading.Event().wait(self.house.settings.drain_delay.total_seconds())
         self.house.streams.close()
         if self._door:
@@ -181,26 +190,10 @@ class Serving:
         self.health.stop()
         log.info("stopped")
 
-    def _await_store(self, stopping: Stopping) -> None:
-        def report(state: RetryCallState) -> None:
-            log.warning("the store cannot be reached, trying again")
-
-        def pause(seconds: float) -> None:
-            stopping.wait(seconds)
-
-        @retry(
-            retry=retry_if_exception_type(StoreUnavailable),
-            wait=wait_exponential_jitter(multiplier=0.2, max=5),
-            stop=lambda state: stopping.is_set(),
-            sleep=pause,
-            before_sleep=report,
-            retry_error_callback=lambda state: None,
-        )
-        def look() -> None:
-            with self.house.database(itself).transaction() as connection:
-                schema.require_current(connection, self.house.room.schema_packages, self.house.room.name)
-
-        look()
+    def _welcome(self) -> None:
+        """Let those who balance by health come: not before there is a policy, without which it refuses everybody."""
+        if self._opened.is_set() and self.house.keeper.current.revision:
+            self._server.set_serving(True)
 
     def _record_refusal(self, caller: Caller, method: str, error: MeshError, stated: Access | None) -> None:
         """Record a refusal in a transaction of its own. If that fails the refusal stands all the same."""
@@ -232,11 +225,9 @@ class Serving:
         return "" if self._opened.is_set() else "the port is not open"
 
     def _store_fault(self) -> str:
-        try:
-            self._log.require_reachable()
-        except StoreUnavailable:
-            return "the store does not answer"
-        return ""
+        if self._opened.is_set():  # until then the start looks at it
+            self._store.look()
+        return self._store.problem
 
     def _policy_fault(self) -> str:
         keeper = self.house.keeper
@@ -258,8 +249,17 @@ class Serving:
         return "gRPC was imported before the TLS 1.3 setting" if services.GRPC_CAME_FIRST else ""
 
 
+@contextmanager
+def _port_of(setting: str) -> Iterator[None]:
+    """Name the setting of a port that cannot be opened. Raises RuntimeError."""
+    try:
+        yield
+    except (OSError, OverflowError, RuntimeError) as error:
+        raise RuntimeError(f"{config.name_of(setting)}: the port cannot be opened: {error}") from error
+
+
 def serve(room: Room) -> None:
-    """Serve a room until SIGTERM or SIGINT. Raises SettingsInvalid, CredentialsError, SchemaOutdated, RuntimeError."""
+    """Serve a room until SIGTERM or SIGINT. Raises SettingsInvalid, CredentialsError, SchemaUnfit, RuntimeError."""
     stopping = Stopping()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())

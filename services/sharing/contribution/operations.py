@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from uuid import UUID, uuid4
+from typing import NamedTuple, TypeAlias
+from uuid import UUID
 
 from psycopg.errors import UniqueViolation
 from sqlalchemy.exc import IntegrityError
@@ -34,12 +35,15 @@ from services.sharing.record.fields import select
 from services.sharing.record.subject import Subject, Telling
 from services.sharing.unit import Sharing
 
+Mark: TypeAlias = Callable[[str], bytes]
+"""Makes a keyed hash of a text."""
+
 
 class Contributing:
     """Takes in contributions.
 
     After a commit `wake` is called, since it may have left changes for the sequencer, and `taken` is told from which
-    source the record took something, and when.
+    source the record took something, and when. `mark` names changes.
     """
 
     def __init__(
@@ -49,12 +53,14 @@ class Contributing:
         clock: Clock,
         wake: Callable[[], None],
         taken: Callable[[str, datetime], None],
+        mark: Mark,
     ) -> None:
         self._db = database
         self._policy = policy
         self._clock = clock
         self._wake = wake
         self._taken = taken
+        self._mark = mark
 
     # two calls may name the same new PIN or subject, or one event twice, at the same moment: the later looks again
     @retry(retry=retry_if_exception_type((IntegrityError, UniqueViolation)), stop=stop_after_attempt(5), reraise=True)
@@ -91,7 +97,7 @@ class Contributing:
     def _take(
         self, tx: Sharing, right: WriteRight, access: Access | None, items: Sequence[Item | Malformed]
     ) -> tuple["_Batch", Results]:
-        batch = _Batch(tx, self._policy(), self._clock.now(), right, access)
+        batch = _Batch(tx, self._policy(), self._clock.now(), right, access, self._mark)
         results = Results(batch.take_all(items))
         batch.save()
         return batch, results
@@ -110,8 +116,10 @@ class Contributing:
 class _Batch:
     """The items of one call in one transaction: read at once, decided in memory, written at once."""
 
-    def __init__(self, tx: Sharing, policy: Policy, now: datetime, right: WriteRight, access: Access | None) -> None:
-        self._tx, self._now, self._right, self._access = tx, now, right, access
+    def __init__(
+        self, tx: Sharing, policy: Policy, now: datetime, right: WriteRight, access: Access | None, mark: Mark
+    ) -> None:
+        self._tx, self._now, self._right, self._access, self._mark = tx, now, right, access, mark
         self._definitions = policy.fields_in_force(legal_date(now))
         self._known: dict[str, bytes] = {}
         self._subjects: dict[UUID, Subject] = {}
@@ -209,22 +217,35 @@ class _Batch:
     def _tell(self, subject: Subject, item: Item, source: str) -> tuple[str, ...]:
         """Tell it (4). Returns the paths for which the record keeps another value."""
         telling = Telling(source, item.event_id, item.values, item.event_time, item.register_time)
+        before, disputed_before = subject.person, subject.disputed
         effect = subject.tell(telling, self._now, self._definitions)
-        if effect.changed_paths:
+        if paths := effect.changed_paths:
+            disputed = tuple(path for path in paths if path in subject.disputed)
+            person = select(subject.person, paths).SerializeToString(deterministic=True)
+            course = _Course(
+                source=source,
+                event_id=item.event_id,
+                subject_id=subject.subject_id,
+                paths=paths,
+                before=select(before, paths).SerializeToString(deterministic=True) if before else b"",
+                disputed_before=tuple(path for path in paths if path in disputed_before),
+                after=person,
+                disputed_after=disputed,
+            )
             self._changes.append(
                 Change(
                     position=0,
-                    change_id=uuid4(),
+                    change_id=course.change_id(self._mark),
                     subject_id=subject.subject_id,
                     pin=subject.pin,
-                    paths=effect.changed_paths,
-                    disputed=tuple(path for path in effect.changed_paths if path in subject.disputed),
-                    person=select(subject.person, effect.changed_paths).SerializeToString(),
+                    paths=paths,
+                    disputed=disputed,
+                    person=person,
                     source=source,
                     event_time=item.event_time,
                     record_time=self._now,
                     causation=item.causation,
-                    lane=self._lane(effect.changed_paths),
+                    lane=self._lane(paths),
                 )
             )
         return effect.not_followed
@@ -233,3 +254,24 @@ class _Batch:
         """Where a change travels: a vital field makes all of it vital."""
         definitions = (self._definitions.get(path) for path in paths)
         return Lane.VITAL if any(one is not None and one.lane is Lane.VITAL for one in definitions) else Lane.NORMAL
+
+
+class _Course(NamedTuple):
+    """What an event did to a record, at the paths that changed: what others told besides may come in any order."""
+
+    source: str
+    event_id: str
+    subject_id: UUID
+    paths: tuple[str, ...]
+    before: bytes
+    disputed_before: tuple[str, ...]
+    after: bytes
+    disputed_after: tuple[str, ...]
+
+    def change_id(self, mark: Mark) -> UUID:
+        """The same whenever the event does the same to the same record; keyed, for a record could be guessed from it.
+
+        A record that was restored from a backup is told again what it lost. Followers who took such a change before
+        know it by its id; where the record took another course since, the change has another id, and is news.
+        """
+        return UUID(bytes=mark(f"change {tuple(self)!r}")[:16], version=4)

@@ -10,7 +10,7 @@ from services.mesh.core.caller import Caller, CallerKind
 from services.mesh.core.errors import Internal, MeshError
 from services.mesh.core.logs import describe
 from services.mesh.wire.call import Call
-from services.mesh.wire.metrics import CALL_SECONDS, CALLS
+from services.mesh.wire.metrics import CALL_SECONDS, CALLS, CALLS_BY_CODE, CLIENT_LEFT, OK
 
 log = structlog.get_logger("npd.call")
 
@@ -58,10 +58,15 @@ class _TelemetryFrame:
     ) -> None:
         call = self._call
         seconds = time.perf_counter() - self._start
-        reason = error.reason if isinstance(error, MeshError) else "OK"
-        if error is not None and not isinstance(error, MeshError):
-            reason = Internal.reason if isinstance(error, Exception) else "CLIENT_LEFT"
+        reason, code = "OK", OK
+        if isinstance(error, MeshError):
+            reason, code = error.reason, error.kind.value
+        elif isinstance(error, Exception):
+            reason, code = Internal.reason, Internal.kind.value
+        elif error is not None:
+            reason, code = "CLIENT_LEFT", CLIENT_LEFT
         CALLS.labels(call.method, reason).inc()
+        CALLS_BY_CODE.labels(code).inc()
         CALL_SECONDS.labels(call.method).observe(seconds)
         self._contact(error is None)
         if reason in self._unlogged:

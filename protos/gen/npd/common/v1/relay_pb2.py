@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from npd.common.v1 import chain_pb2 as npd_dot_common_dot_v1_dot_chain__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19npd/common/v1/relay.proto\x12\rnpd.common.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19npd/common/v1/chain.proto\"\xaa\x02\n\x08SetAside\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.npd.common.v1.Direction\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x66ield\x18\x06 \x01(\t\x12+\n\tcausation\x18\x07 \x01(\x0b\x32\x18.npd.common.v1.Causation\x12/\n\x0brecord_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eset_aside_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\"<\n\x13ListSetAsideRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListSetAsideResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.npd.common.v1.SetAside\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x14RetrySetAsideRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\".\n\x15RetrySetAsideResponse\x12\x15\n\rretried_count\x18\x01 \x01(\x05*V\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTION_OUTGOING\x10\x01\x12\x16\n\x12\x44IRECTION_INCOMING\x10\x02\x32\xc3\x01\n\x0cRelayService\x12W\n\x0cListSetAside\x12\".npd.common.v1.ListSetAsideRequest\x1a#.npd.common.v1.ListSetAsideResponse\x12Z\n\rRetrySetAside\x12#.npd.common.v1.RetrySetAsideRequest\x1a$.npd.common.v1.RetrySetAsideResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19npd/common/v1/relay.proto\x12\rnpd.common.v1\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19npd/common/v1/chain.proto\"\xaa\x02\n\x08SetAside\x12\x12\n\nmessage_id\x18\x01 \x01(\t\x12+\n\tdirection\x18\x02 \x01(\x0e\x32\x18.npd.common.v1.Direction\x12\x0c\n\x04peer\x18\x03 \x01(\t\x12\x0c\n\x04kind\x18\x04 \x01(\t\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\r\n\x05\x66ield\x18\x06 \x01(\t\x12+\n\tcausation\x18\x07 \x01(\x0b\x32\x18.npd.common.v1.Causation\x12/\n\x0brecord_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0eset_aside_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x61ttempts\x18\n \x01(\x05\"<\n\x13ListSetAsideRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x14ListSetAsideResponse\x12)\n\x08messages\x18\x01 \x03(\x0b\x32\x17.npd.common.v1.SetAside\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"E\n\x14RetrySetAsideRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x13\n\x0bmessage_ids\x18\x02 \x03(\t\".\n\x15RetrySetAsideResponse\x12\x15\n\rretried_count\x18\x01 \x01(\x05\"y\n\x18RedeliverMessagesRequest\x12\x18\n\nrequest_id\x18\x01 \x01(\tB\x04\xe2\x41\x01\x02\x12\x12\n\x04peer\x18\x02 \x01(\tB\x04\xe2\x41\x01\x02\x12/\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x04\xe2\x41\x01\x02\"f\n\x19RedeliverMessagesResponse\x12\x19\n\x11redelivered_count\x18\x01 \x01(\x03\x12.\n\nkept_since\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp*V\n\tDirection\x12\x19\n\x15\x44IRECTION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x44IRECTION_OUTGOING\x10\x01\x12\x16\n\x12\x44IRECTION_INCOMING\x10\x02\x32\xab\x02\n\x0cRelayService\x12W\n\x0cListSetAside\x12\".npd.common.v1.ListSetAsideRequest\x1a#.npd.common.v1.ListSetAsideResponse\x12Z\n\rRetrySetAside\x12#.npd.common.v1.RetrySetAsideRequest\x1a$.npd.common.v1.RetrySetAsideResponse\x12\x66\n\x11RedeliverMessages\x12\'.npd.common.v1.RedeliverMessagesRequest\x1a(.npd.common.v1.RedeliverMessagesResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,8 +36,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_RETRYSETASIDEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RETRYSETASIDEREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
-  _globals['_DIRECTION']._serialized_start=711
-  _globals['_DIRECTION']._serialized_end=797
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['request_id']._serialized_options = b'\342A\001\002'
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['peer']._loaded_options = None
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['peer']._serialized_options = b'\342A\001\002'
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['since']._loaded_options = None
+  _globals['_REDELIVERMESSAGESREQUEST'].fields_by_name['since']._serialized_options = b'\342A\001\002'
+  _globals['_DIRECTION']._serialized_start=938
+  _globals['_DIRECTION']._serialized_end=1024
   _globals['_SETASIDE']._serialized_start=138
   _globals['_SETASIDE']._serialized_end=436
   _globals['_LISTSETASIDEREQUEST']._serialized_start=438
@@ -48,6 +54,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETRYSETASIDEREQUEST']._serialized_end=661
   _globals['_RETRYSETASIDERESPONSE']._serialized_start=663
   _globals['_RETRYSETASIDERESPONSE']._serialized_end=709
-  _globals['_RELAYSERVICE']._serialized_start=800
-  _globals['_RELAYSERVICE']._serialized_end=995
+  _globals['_REDELIVERMESSAGESREQUEST']._serialized_start=711
+  _globals['_REDELIVERMESSAGESREQUEST']._serialized_end=832
+  _globals['_REDELIVERMESSAGESRESPONSE']._serialized_start=834
+  _globals['_REDELIVERMESSAGESRESPONSE']._serialized_end=936
+  _globals['_RELAYSERVICE']._serialized_start=1027
+  _globals['_RELAYSERVICE']._serialized_end=1326
 # @@protoc_insertion_point(module_scope)

@@ -3,7 +3,8 @@
 isort:skip_file
 What a room could not hand on: messages that another room refuses for what they are, and changes of the feed that this
 room could not apply. They are set aside, wait for a command, and are never dropped; others of the same subject wait
-behind them, those of other subjects do not.
+behind them, those of other subjects do not. And what a room has handed on, for another room that was restored from a
+backup and has lost it.
 """
 
 from collections import abc as _abc
@@ -215,3 +216,63 @@ class RetrySetAsideResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RetrySetAsideResponse: _TypeAlias = RetrySetAsideResponse  # noqa: Y015
+
+@_typing.final
+class RedeliverMessagesRequest(_message.Message):
+    """Asks to hand messages on again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    PEER_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """Required. UUID chosen by the caller; a repeat with it returns the first answer."""
+    peer: _builtins.str
+    """Required. The room that was restored, such as "sharing"."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Required. The instant to which it was restored. Messages are handed on from 5 minutes before it, for clocks differ."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        peer: _builtins.str = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["peer", b"peer", "request_id", b"request_id", "since", b"since"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedeliverMessagesRequest: _TypeAlias = RedeliverMessagesRequest  # noqa: Y015
+
+@_typing.final
+class RedeliverMessagesResponse(_message.Message):
+    """What will be handed on again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REDELIVERED_COUNT_FIELD_NUMBER: _builtins.int
+    KEPT_SINCE_FIELD_NUMBER: _builtins.int
+    redelivered_count: _builtins.int
+    """Messages."""
+    @_builtins.property
+    def kept_since(self) -> _timestamp_pb2.Timestamp:
+        """Since when delivered messages are kept. Those delivered before cannot be handed on again."""
+
+    def __init__(
+        self,
+        *,
+        redelivered_count: _builtins.int = ...,
+        kept_since: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kept_since", b"kept_since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kept_since", b"kept_since", "redelivered_count", b"redelivered_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RedeliverMessagesResponse: _TypeAlias = RedeliverMessagesResponse  # noqa: Y015

@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RelayServiceStub(object):
-    """Shows what a room has set aside, and tries it again. Served by every room.
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room.
     """
 
     def __init__(self, channel):
@@ -45,10 +45,15 @@ class RelayServiceStub(object):
                 request_serializer=npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideRequest.SerializeToString,
                 response_deserializer=npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideResponse.FromString,
                 _registered_method=True)
+        self.RedeliverMessages = channel.unary_unary(
+                '/npd.common.v1.RelayService/RedeliverMessages',
+                request_serializer=npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesRequest.SerializeToString,
+                response_deserializer=npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesResponse.FromString,
+                _registered_method=True)
 
 
 class RelayServiceServicer(object):
-    """Shows what a room has set aside, and tries it again. Served by every room.
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room.
     """
 
     def ListSetAside(self, request, context):
@@ -60,6 +65,15 @@ class RelayServiceServicer(object):
 
     def RetrySetAside(self, request, context):
         """Lets the room try again. What is refused again is set aside again. Errors: MESSAGE_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RedeliverMessages(self, request, context):
+        """Hands on again what a peer took since an instant: the peer was restored to it from a backup. What the peer still has
+        it takes for a repeat. Best called before the peer serves again: then what was told first also comes first. Errors:
+        FIELD_INVALID for an instant ahead.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,6 +92,11 @@ def add_RelayServiceServicer_to_server(servicer, server):
                     request_deserializer=npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideRequest.FromString,
                     response_serializer=npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideResponse.SerializeToString,
             ),
+            'RedeliverMessages': grpc.unary_unary_rpc_method_handler(
+                    servicer.RedeliverMessages,
+                    request_deserializer=npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesRequest.FromString,
+                    response_serializer=npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'npd.common.v1.RelayService', rpc_method_handlers)
@@ -87,7 +106,7 @@ def add_RelayServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RelayService(object):
-    """Shows what a room has set aside, and tries it again. Served by every room.
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room.
     """
 
     @staticmethod
@@ -134,6 +153,33 @@ class RelayService(object):
             '/npd.common.v1.RelayService/RetrySetAside',
             npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideRequest.SerializeToString,
             npd_dot_common_dot_v1_dot_relay__pb2.RetrySetAsideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RedeliverMessages(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/npd.common.v1.RelayService/RedeliverMessages',
+            npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesRequest.SerializeToString,
+            npd_dot_common_dot_v1_dot_relay__pb2.RedeliverMessagesResponse.FromString,
             options,
             channel_credentials,
             insecure,

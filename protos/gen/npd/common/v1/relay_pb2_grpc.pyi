@@ -3,7 +3,8 @@
 isort:skip_file
 What a room could not hand on: messages that another room refuses for what they are, and changes of the feed that this
 room could not apply. They are set aside, wait for a command, and are never dropped; others of the same subject wait
-behind them, those of other subjects do not.
+behind them, those of other subjects do not. And what a room has handed on, for another room that was restored from a
+backup and has lost it.
 """
 
 from collections import abc as _abc
@@ -30,7 +31,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RelayServiceStub:
-    """Shows what a room has set aside, and tries it again. Served by every room."""
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -40,19 +41,29 @@ class RelayServiceStub:
     """Lists what was set aside, oldest first. Errors: PAGE_TOKEN_INVALID."""
     RetrySetAside: _grpc.UnaryUnaryMultiCallable[_relay_pb2.RetrySetAsideRequest, _relay_pb2.RetrySetAsideResponse]
     """Lets the room try again. What is refused again is set aside again. Errors: MESSAGE_UNKNOWN."""
+    RedeliverMessages: _grpc.UnaryUnaryMultiCallable[_relay_pb2.RedeliverMessagesRequest, _relay_pb2.RedeliverMessagesResponse]
+    """Hands on again what a peer took since an instant: the peer was restored to it from a backup. What the peer still has
+    it takes for a repeat. Best called before the peer serves again: then what was told first also comes first. Errors:
+    FIELD_INVALID for an instant ahead.
+    """
 
 @_typing.type_check_only
 class RelayServiceAsyncStub(RelayServiceStub):
-    """Shows what a room has set aside, and tries it again. Served by every room."""
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListSetAside: _aio.UnaryUnaryMultiCallable[_relay_pb2.ListSetAsideRequest, _relay_pb2.ListSetAsideResponse]  # type: ignore[assignment]
     """Lists what was set aside, oldest first. Errors: PAGE_TOKEN_INVALID."""
     RetrySetAside: _aio.UnaryUnaryMultiCallable[_relay_pb2.RetrySetAsideRequest, _relay_pb2.RetrySetAsideResponse]  # type: ignore[assignment]
     """Lets the room try again. What is refused again is set aside again. Errors: MESSAGE_UNKNOWN."""
+    RedeliverMessages: _aio.UnaryUnaryMultiCallable[_relay_pb2.RedeliverMessagesRequest, _relay_pb2.RedeliverMessagesResponse]  # type: ignore[assignment]
+    """Hands on again what a peer took since an instant: the peer was restored to it from a backup. What the peer still has
+    it takes for a repeat. Best called before the peer serves again: then what was told first also comes first. Errors:
+    FIELD_INVALID for an instant ahead.
+    """
 
 class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows what a room has set aside, and tries it again. Served by every room."""
+    """Shows what a room has set aside, tries it again, and tells again what another room has lost. Served by every room."""
 
     @_abc_1.abstractmethod
     def ListSetAside(
@@ -69,5 +80,16 @@ class RelayServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_relay_pb2.RetrySetAsideResponse, _abc.Awaitable[_relay_pb2.RetrySetAsideResponse]]:
         """Lets the room try again. What is refused again is set aside again. Errors: MESSAGE_UNKNOWN."""
+
+    @_abc_1.abstractmethod
+    def RedeliverMessages(
+        self,
+        request: _relay_pb2.RedeliverMessagesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_relay_pb2.RedeliverMessagesResponse, _abc.Awaitable[_relay_pb2.RedeliverMessagesResponse]]:
+        """Hands on again what a peer took since an instant: the peer was restored to it from a backup. What the peer still has
+        it takes for a repeat. Best called before the peer serves again: then what was told first also comes first. Errors:
+        FIELD_INVALID for an instant ahead.
+        """
 
 def add_RelayServiceServicer_to_server(servicer: RelayServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -65,7 +65,7 @@ class NumberServiceServicer(object):
         """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
         confirmed before `expire_time` the number returns to the free space. For rooms that register births.
         Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
-        which numbers are given).
+        which numbers are given, or was restored from a backup and has not been told again of births).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,7 +73,7 @@ class NumberServiceServicer(object):
 
     def ConfirmPin(self, request, context):
         """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
-        STATE_NOT_ALLOWED.
+        STATE_NOT_ALLOWED, PEER_UNAVAILABLE (the room was restored from a backup and does not yet know what the feed tells).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -39,11 +39,11 @@ class NumberServiceStub:
     """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
     confirmed before `expire_time` the number returns to the free space. For rooms that register births.
     Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
-    which numbers are given).
+    which numbers are given, or was restored from a backup and has not been told again of births).
     """
     ConfirmPin: _grpc.UnaryUnaryMultiCallable[_number_pb2.ConfirmPinRequest, _number_pb2.ConfirmPinResponse]
     """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
-    STATE_NOT_ALLOWED.
+    STATE_NOT_ALLOWED, PEER_UNAVAILABLE (the room was restored from a backup and does not yet know what the feed tells).
     """
     ResolvePin: _grpc.UnaryUnaryMultiCallable[_number_pb2.ResolvePinRequest, _number_pb2.ResolvePinResponse]
     """Says what state a number is in, and which number its person has now. Of agencies, an agreement that grants LOOKUP of
@@ -65,11 +65,11 @@ class NumberServiceAsyncStub(NumberServiceStub):
     """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
     confirmed before `expire_time` the number returns to the free space. For rooms that register births.
     Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
-    which numbers are given).
+    which numbers are given, or was restored from a backup and has not been told again of births).
     """
     ConfirmPin: _aio.UnaryUnaryMultiCallable[_number_pb2.ConfirmPinRequest, _number_pb2.ConfirmPinResponse]  # type: ignore[assignment]
     """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
-    STATE_NOT_ALLOWED.
+    STATE_NOT_ALLOWED, PEER_UNAVAILABLE (the room was restored from a backup and does not yet know what the feed tells).
     """
     ResolvePin: _aio.UnaryUnaryMultiCallable[_number_pb2.ResolvePinRequest, _number_pb2.ResolvePinResponse]  # type: ignore[assignment]
     """Says what state a number is in, and which number its person has now. Of agencies, an agreement that grants LOOKUP of
@@ -94,7 +94,7 @@ class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
         """Reserves a number for a birth that is about to be registered, and mints the person's subject id. Unless it is
         confirmed before `expire_time` the number returns to the free space. For rooms that register births.
         Errors: PLACE_CODE_UNKNOWN, NUMBER_SPACE_EXHAUSTED, FIELD_INVALID, PEER_UNAVAILABLE (the room has not yet learned
-        which numbers are given).
+        which numbers are given, or was restored from a backup and has not been told again of births).
         """
 
     @_abc_1.abstractmethod
@@ -104,7 +104,7 @@ class NumberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_number_pb2.ConfirmPinResponse, _abc.Awaitable[_number_pb2.ConfirmPinResponse]]:
         """Confirms a reserved number: the birth is registered. A repeat changes nothing. Errors: NUMBER_UNKNOWN,
-        STATE_NOT_ALLOWED.
+        STATE_NOT_ALLOWED, PEER_UNAVAILABLE (the room was restored from a backup and does not yet know what the feed tells).
         """
 
     @_abc_1.abstractmethod
