@@ -92,7 +92,7 @@ def _facts(room: "Room", noted: "Restoration") -> dict[str, Any]:
         "incarnation_before": noted.before,
         "incarnation": noted.after,
         "newest": [{"what": one.what, "time": one.time.isoformat(), "position": one.position} for one in noted.newest],
-        "since": noted.point.isoformat() if noted.point else "",
+        "since": noted.since.isoformat(),
         "waiting_count": noted.waiting_count,
         "told_by": list(room.told_by),
         "waits_to_be_told": not noted.is_told_again,
@@ -115,7 +115,7 @@ def _show(room: "Room", noted: "Restoration") -> None:
 
 def _steps(room: "Room", noted: "Restoration") -> list[str]:
     """What is to be done by whom, as commands where there is one."""
-    since = _utc(noted.point or datetime.fromtimestamp(0, UTC)).replace(" ", "T")
+    since = _utc(noted.since).replace(" ", "T")
     steps = [
         f"before {room.name} serves: npd redeliver {one} --peer {room.name} --since {since}" for one in room.told_by
     ]

@@ -68,8 +68,9 @@ class Rehearsal:
             cuts = quantiles(calls, n=100)
             begin, end = self.begins[name], list(self.begins.values())[list(self.begins).index(name) + 1]
             errors = Counter(call.error for call in self.act(name) if call.error)
+            p50, p99 = cuts[49] * 1000, cuts[98] * 1000
             yield (
-                f"{name:>28}, {end - begin:4.1f} s: {len(calls):5} calls, p50 {cuts[49] * 1000:5.1f} ms, p99 {cuts[98] * 1000:6.1f} ms, "
+                f"{name:>28}, {end - begin:4.1f} s: {len(calls):5} calls, p50 {p50:5.1f} ms, p99 {p99:6.1f} ms, "
                 f"slowest {max(calls):.2f} s {dict(errors) or ''}"
             )
         yield "; ".join(

@@ -1,6 +1,8 @@
 """An identity room whose store was restored from a backup: no number is given twice, none that a birth took is lost."""
 
+from collections.abc import Callable
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from google.type.date_pb2 import Date
@@ -48,7 +50,7 @@ def test_no_number_is_given_before_the_feed_is_known_and_births_are_told_again(
 ) -> None:
     office = restored.agency(f"mps/{new_id()[:8]}", {AccessMode.ACCESS_MODE_REGISTER: ["pin"]})
     _, person = restored.citizen()
-    calls = (
+    calls: tuple[tuple[Callable[[Any], Any], Any], ...] = (
         (restored.civil_status.numbers.ReservePin, restored.reservation()),
         (office.numbers.SucceedPin, succession(restored, office, person)),
     )

@@ -26,6 +26,7 @@ from tests.rpc.test_sharing_callers import (
     bare,
     require_no_value,
 )
+from tests.rpc.test_sharing_changes import now
 
 LIFETIME = 3.0
 SLOTS = 2
@@ -156,10 +157,11 @@ def test_stream_of_another_incarnation_does_not_begin(scene: Scene, tax: Party) 
 
 def test_streams_have_their_own_slots_and_leave_the_other_calls_alone(scene: Scene, tax: Party) -> None:
     person = scene.citizen()
+    behind_him = now(scene)
     request = WatchChangesRequest(access=tax.access)
     with ExitStack() as streams:
         for _ in range(SLOTS):
-            streams.enter_context(watching(scene, tax))
+            streams.enter_context(watching(scene, tax, behind_him))
         refusal = scene.refuse(tax, tax.changes.WatchChanges, request, "STREAM_SLOTS_TAKEN")
         assert (refusal.code, refusal.metadata) == (grpc.StatusCode.RESOURCE_EXHAUSTED, {"slots": str(SLOTS)})
         assert refusal.retry_after == timedelta(seconds=5)

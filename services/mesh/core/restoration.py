@@ -1,7 +1,7 @@
 """A store that was restored from a backup: its incarnation rises, so that nobody takes it for what it was before."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy import Connection, inspect, text
 
@@ -23,6 +23,10 @@ _FEED = "SELECT position, record_time FROM changes ORDER BY position DESC LIMIT 
 _OUTBOX = "SELECT NULL, max(record_time) FROM outbox"
 _DELIVERED = "SELECT NULL, max(delivered_time) FROM outbox_delivered"
 _REPLAYED = "SELECT NULL, pg_last_xact_replay_timestamp()"
+
+
+# Each room's store has a clock of its own, and no room is ready with one that is further off than minutes.
+_CLOCKS_APART = timedelta(minutes=10)
 
 
 class StillServed(Exception):
@@ -50,9 +54,13 @@ class Restoration:
     is_told_again: bool
 
     @property
-    def point(self) -> datetime | None:
-        """An instant that the store surely knows up to; None if it holds nothing at all."""
-        return max((one.time for one in self.newest), default=None)
+    def since(self) -> datetime:
+        """From when on others must tell again: before the newest that the store holds, by any of their clocks.
+
+        For a store that holds nothing at all it is the beginning of time.
+        """
+        newest = max((one.time for one in self.newest), default=None)
+        return newest - _CLOCKS_APART if newest else datetime.fromtimestamp(0, UTC)
 
 
 def note(connection: Connection, *, waits: bool) -> Restoration:

@@ -102,7 +102,7 @@ def issuers_exist(manifests: Manifests, inputs: Inputs) -> Iterator[Fault]:
 
 
 def references(manifests: Manifests) -> Iterator[tuple[str, str, str, frozenset[str]]]:
-    """(where, kind, name, keys) of every object that a pod or a database names; optional ones too."""
+    """(where, kind, name, keys) of every object that a pod, a database or an issuer names; optional ones too."""
     for workload in manifests.workloads():
         yield from ((str(workload), *one) for one in _of_pods(workload))
     for one in manifests.of_kind("Cluster"):
@@ -115,6 +115,9 @@ def references(manifests: Manifests) -> Iterator[tuple[str, str, str, frozenset[
     for one in manifests.of_kind("ObjectStore"):
         for part in one.spec["configuration"].get("s3Credentials", {}).values():
             yield str(one), "Secret", part["name"], frozenset({part["key"]})
+    for one in manifests.of_kind("Issuer"):
+        if "ca" in one.spec:
+            yield str(one), "Secret", one.spec["ca"]["secretName"], frozenset({"tls.crt", "tls.key"})
     for one in manifests.of_kind("ScheduledBackup"):
         yield str(one), "Cluster", one.spec["cluster"]["name"], frozenset()
 
