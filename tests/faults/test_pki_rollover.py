@@ -127,7 +127,8 @@ def test_an_issuer_restored_from_a_backup_forgets_no_revocation_and_goes_on(
             assert reason_of_call(mesh, place) == "CERTIFICATE_REVOKED"
         wait_until(lambda: is_on_list(mesh, known) and is_on_list(mesh, unknown), 30)
         assert list_number(mesh, known) >= number
-        assert reason_of_renewal(mesh, known) == "KEY_BLOCKED"
+        # the published list tells the issuer of the revocation, the policy of the key, some seconds later
+        wait_until(lambda: reason_of_renewal(mesh, known) == "KEY_BLOCKED", 30)
         again = further_certificate(mesh, tmp_path / "again")
         admin.revoke(name_of(again), REVOCATION_REASON_SUPERSEDED)
         wait_until(lambda: is_on_list(mesh, again), 30)

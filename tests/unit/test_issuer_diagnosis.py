@@ -25,7 +25,7 @@ from services.mesh.core.rights import Policy, State, System
 from tests.certificates import SERVER_AUTH, Holder, TestPki
 
 ENVIRONMENT = "test.npd.example"
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC) + timedelta(hours=1)  # later than any leaf of this run begins
 DAY = timedelta(days=1)
 PKI = TestPki(ENVIRONMENT)
 AGENCY = PKI.hierarchy.agency

@@ -19,7 +19,7 @@ from tests.certificates import CLIENT_AUTH, DAY, Holder, TestPki
 
 ENV = "test.npd.example"
 TERMS = b"the bytes that both parties sign"
-NOW = datetime.now(UTC).replace(microsecond=0)
+NOW = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)  # later than any leaf of this run begins
 
 
 @pytest.fixture(scope="module")

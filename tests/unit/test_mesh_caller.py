@@ -36,7 +36,7 @@ from tests.certificates import DAY, SERVER_AUTH, Holder, TestPki, expired, malfo
 ENV = "test.npd.example"
 AGENCY_HOST, OPERATOR_HOST = f"agency.{ENV}", f"operator.{ENV}"
 OPERATOR_URI, ROOM_URI = f"spiffe://{OPERATOR_HOST}/lan", f"spiffe://mesh.{ENV}/sharing"
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC) + timedelta(hours=1)  # later than any leaf of this run begins
 SINCE = datetime(2026, 1, 5, 8, tzinfo=UTC)
 REVOKED = Revoked(SINCE, 1)
 

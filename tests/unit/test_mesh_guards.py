@@ -24,7 +24,7 @@ from tests.certificates import Holder, TestPki
 
 ENV = "test.npd.example"
 METHOD = "/npd.common.v1.EvidenceService/GetCheckpoint"
-NOW = datetime.now(UTC)
+NOW = datetime.now(UTC) + timedelta(hours=1)  # later than any leaf of this run begins
 REQUEST = evidence_pb2.GetCheckpointRequest()
 TAX = Caller(f"spiffe://agency.{ENV}/tax/core", CallerKind.AGENCY, "tax/core", "tax", "core")
 LAN = Caller(f"spiffe://operator.{ENV}/lan", CallerKind.OPERATOR, "lan")

@@ -9,7 +9,7 @@ from tests.k8s.rules import availability, connections, objects, pods, references
 from tests.k8s.rules.fault import Fault, Rule
 from tests.k8s.rules.references import Inputs
 
-RUNBOOK = K8S / "README.md" if (K8S / "README.md").exists() else Path(__file__).parents[1] / "inputs.md"
+RUNBOOK = K8S / "README.md"
 INPUTS = Inputs.read(RUNBOOK)
 SETTINGS = {room.name: room.settings for room in rooms.discover()}
 
