@@ -37,7 +37,7 @@ lint: $(READY) fresh  ## ruff, mypy strict, buf, import-linter, generated code f
 	@$(BIN)/lint-imports
 
 test: lint  ## lint and all tests
-	@$(BIN)/pytest -n 2 --dist loadfile
+	@$(BIN)/pytest -n 3 --dist loadfile
 
 bench: $(READY)  ## GetCitizen against a bare mTLS echo in one run
 	@$(BIN)/python -m tests.bench.lookup
@@ -79,7 +79,7 @@ $(CHECKOV)/.ready: k8s/checkov.lock
 	@touch $@
 
 k8s-check: $(READY) $(CHECKOV)/.ready image-directory  ## pods from the built image, rehearsed; checkov over the manifests
-	@$(BIN)/pytest tests/pods
+	@$(BIN)/pytest -n 2 --dist loadfile tests/pods
 
 $(CODEGEN)/.ready: protos/codegen.lock
 	@test -x $(CODEGEN)/bin/python || $(PYTHON) -m venv $(CODEGEN)

@@ -1,10 +1,13 @@
 """Rooms and PostgreSQL killed under load: they recover by themselves, and whatever anybody was told still holds."""
 
+import ctypes
+import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from uuid import uuid4
 
 import grpc
@@ -252,3 +255,14 @@ def test_the_check_notices_commits_that_were_not_durable(mesh: LocalMesh, agreem
         load.wait_more()
     with pytest.raises(Lost, match=r"answers have no entry|are not in the record"):
         verify(mesh, load.told)
+
+
+def test_a_room_ends_whichever_of_its_threads_gets_the_signal(mesh: LocalMesh) -> None:
+    (sharing,) = (one for one in mesh.statuses() if one.name == "sharing")
+    assert sharing.pid is not None
+    threads = [int(place.name) for place in Path(f"/proc/{sharing.pid}/task").iterdir()]
+    another = next(thread for thread in threads if thread != sharing.pid)
+    libc = ctypes.CDLL(None, use_errno=True)
+    assert libc.tgkill(sharing.pid, another, signal.SIGTERM) == 0
+    wait_until(lambda: not Path(f"/proc/{sharing.pid}").exists(), 30)
+    mesh.wait_ready("sharing")

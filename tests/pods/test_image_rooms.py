@@ -156,7 +156,11 @@ def test_every_room_migrates_and_becomes_ready_in_its_pod(site: Site) -> None:
         finally:
             for process in running.values():
                 process.terminate()
-            codes = {room: process.wait(30) for room, process in running.items()}
+            try:
+                codes = {room: process.wait(30) for room, process in running.items()}
+            finally:
+                for process in running.values():
+                    process.kill()
     assert codes == dict.fromkeys(ROOM_ORDER, 0)
     assert site.store.count_clear_text() == 0
 

@@ -49,6 +49,7 @@ from services.mesh.wire.store_check import StoreCheck
 
 log = structlog.get_logger(__name__)
 
+_WAKE_EVERY = 0.5
 _PRUNE_EVERY, _PRUNED = 3600.0, 5000
 
 OWN_METHODS: Methods = {**approvals.METHODS, **evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
@@ -265,5 +266,8 @@ def serve(room: Room) -> None:
         signal.signal(number, lambda *_: stopping.set())
     serving = Serving(House(room, config.load(room.settings)))
     serving.open(stopping)
-    stopping.wait()
+    # The system may hand the signal to another thread, and Python runs its handler in this one, when it next wakes: a
+    # room that waited here without end was seen to sleep through its SIGTERM.
+    while not stopping.wait(_WAKE_EVERY):
+        pass
     serving.close()

@@ -1,7 +1,6 @@
 """Which rules there are, and over what: `OF_EVERY_RENDERING` also over migrations, `OF_ROOMS` where rooms are."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from services.cli import rooms
 from tests.k8s.manifests import K8S, Keys, Manifests
