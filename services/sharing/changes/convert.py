@@ -19,7 +19,7 @@ from services.sharing.record.fields import select
 
 _REQUEST = change_pb2.PullChangesRequest | change_pb2.WatchChangesRequest | change_pb2.AcknowledgeRequest
 _IDS_LIMIT = 1000
-_SHARED = 4096
+_SHARED = 512  # messages of some 16 KB each; followers who keep up all want the same few
 _REASON = re.compile(r"[A-Z0-9_]{1,64}", re.ASCII)
 
 

@@ -11,7 +11,7 @@ from services.mesh.core.rights import Lane
 from services.sharing.changes.domain import Change, Cursor, Feed
 from services.sharing.unit import Sharing
 
-_KEPT = 20_000
+_KEPT = 10_000
 _PAGE = 2_000
 _LOOK_EVERY = 0.1
 
