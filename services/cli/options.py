@@ -130,10 +130,14 @@ class Rooms:
         """The rooms' names, in alphabetical order."""
         return tuple(sorted(self._channels))
 
-    def ask(self, room: str, call: Callable[[grpc.Channel], Answer]) -> Answer:
-        """Ask one room. Raises Refusal, and AddressUnknown for a room that has no address."""
+    def require(self, room: str) -> None:
+        """Raises AddressUnknown for a room that has no address."""
         if room not in self._channels:
             raise AddressUnknown(f"No room {room} has an address here; those that have are: {', '.join(self.names)}.")
+
+    def ask(self, room: str, call: Callable[[grpc.Channel], Answer]) -> Answer:
+        """Ask one room. Raises Refusal, and AddressUnknown for a room that has no address."""
+        self.require(room)
         channel = self._channels[room]
         try:
             return call(channel)

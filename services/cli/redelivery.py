@@ -40,6 +40,7 @@ def redeliver(
     request = relay_pb2.RedeliverMessagesRequest(request_id=str(uuid4()), peer=peer)
     request.since.FromDatetime(moment)
     with all_rooms(directory, endpoints, as_json=as_json) as rooms:
+        rooms.require(peer)
         answer = rooms.ask(
             room, lambda channel: relay_pb2_grpc.RelayServiceStub(channel).RedeliverMessages(request, timeout=_TIMEOUT)
         )

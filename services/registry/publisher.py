@@ -24,7 +24,10 @@ SIGN_OF_LIFE_EVERY = 3.0
 
 _LOOK_FOR_STOP_EVERY = 0.25
 _FURTHEST_LOST = 1_000_000
-"""Revisions that a restore can have lost; what is further ahead is no revision of this registry."""
+"""Revisions that a restore can have lost; what is further ahead is no revision of this registry.
+
+They count on from the store's, or from the clock's milliseconds, where an earlier restore went on.
+"""
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +62,8 @@ class Publisher:
         issue_time = self._clock.now()
         with self._store.unrecorded() as tx:
             base, newest, changes = tx.policy.since(revision)
-        if newest < revision <= newest + _FURTHEST_LOST:
+        furthest = max(newest, int(issue_time.timestamp() * 1000)) + _FURTHEST_LOST
+        if newest < revision <= furthest:
             log.warning("the store was restored, its policy goes on above", revision=revision, store_revision=newest)
             with self._store.unrecorded() as tx:
                 tx.policy.go_on_above(revision)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, Connection, Row, Table, Text, func, literal, select, text, tuple_
+from sqlalchemy import ARRAY, BigInteger, Connection, Row, Table, Text, cast, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import insert
 
 from services.mesh.core.answers import Answers
@@ -109,9 +109,11 @@ class PolicyRows:
     def go_on_restored(self) -> None:
         """Go on a good way above all that this store may have reached before it was restored from a backup.
 
-        Who asks from a revision of before gets a whole snapshot, before anybody can give such a revision anew.
+        Who asks from a revision of before gets a whole snapshot, before anybody can give such a revision anew. By the
+        clock, in milliseconds: a count would lead two restores of one backup to the same revisions.
         """
-        above = POLICY_REVISION.c.revision + _WELL_ABOVE
+        milliseconds = cast(func.extract("epoch", func.clock_timestamp()) * 1000, BigInteger)
+        above = func.greatest(POLICY_REVISION.c.revision + _WELL_ABOVE, milliseconds)
         self._connection.execute(POLICY_REVISION.update().values(revision=above, whole_below=above))
 
     def since(self, revision: int) -> tuple[int, int, list[Change]]:

@@ -153,6 +153,7 @@ def test_every_workload_has_a_load_balancer_that_keeps_the_source_address(balanc
         assert port["targetPort"] in ports
         assert service.spec["externalTrafficPolicy"] == "Local"
         assert service.spec["allocateLoadBalancerNodePorts"] is False
+        assert not service.spec.get("publishNotReadyAddresses"), "a load balancer cannot ask a pod for its health"
         if service.name != "npd-crl":
             assert set(service.spec["loadBalancerSourceRanges"]) <= _DOCUMENTATION
             assert (port["port"], service.name) == (443, f"{workload}-outside")
@@ -182,6 +183,7 @@ def test_every_route_leads_to_a_workload_whose_leaf_has_the_name(routed: Manifes
         (workload,) = selected(routed, service.spec["selector"])
         assert hostname in leaf_of(routed, routed.workload(workload))[1]
         assert backend["port"] in {port["port"] for port in service.spec["ports"]}
+        assert not service.spec.get("publishNotReadyAddresses"), "a gateway cannot ask a pod for its health"
         led.add(workload)
     assert led == {one.name for one in rooms(routed)}
 

@@ -158,3 +158,13 @@ def test_a_room_without_an_address_is_a_mistake_of_the_caller(npd: Npd) -> None:
         answered = npd("set-aside", *words)
         assert answered.returncode == 2
         assert "those that have are: registry" in answered.stderr
+
+
+def test_nothing_is_redelivered_to_a_room_that_does_not_exist(npd: Npd) -> None:
+    words = ("redeliver", "registry", "--since", "2026-01-01T00:00:00Z", "--peer")
+    refused = npd(*words, "sharing", sharing="localhost:1")
+    assert (refused.returncode, "keeps none" in refused.stderr) == (1, True), "too long ago"
+    mistyped = npd(*words, "sharnig", sharing="localhost:1")
+    assert mistyped.returncode not in (0, 1)
+    assert "No room sharnig" in mistyped.stderr
+    assert "registry, sharing" in mistyped.stderr

@@ -119,7 +119,7 @@ class Caller:
         (self._directory / f"{name}.told").write_text(str(told))
 
     def watch(self, name: str) -> None:
-        """Follow the feed from its head; write down the position and the id of every change, as it comes."""
+        """Follow the feed from its head; write down the position of every change, as it comes."""
         (ground, _), interruptions = self._grounds(), 0
 
         def interrupted(refusal: Refusal, seconds: float) -> None:

@@ -128,17 +128,6 @@ def clustered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clustered]:
             cluster.close()
 
 
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Callable[[str], None]:
-    """Prints a figure, whether or not output is captured."""
-
-    def printed(line: str) -> None:
-        with capsys.disabled():
-            print(f"\n{line}", flush=True)
-
-    return printed
-
-
 @contextmanager
 def at_work(ring: Ring, name: str) -> Iterator[None]:
     """Births are registered for as long as the block lasts; a few, for each is compared in the end."""

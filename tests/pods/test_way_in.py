@@ -120,10 +120,10 @@ def way_in(
     directory = tmp_path_factory.mktemp("nginx")
     ports = WayIn(*(_free_port() for _ in range(3)))
     behind = {
-        "npd-registry": registry.serving.port,
-        "npd-sharing": sharing.serving.port,
-        "npd-sharing-streams": sharing.serving.port,
-        "npd-issuer": issuer.issuer.serving.port,
+        "npd-registry-outside": registry.serving.port,
+        "npd-sharing-outside": sharing.serving.port,
+        "npd-sharing-streams-outside": sharing.serving.port,
+        "npd-issuer-outside": issuer.issuer.serving.port,
         "npd-issuer-door-outside": issuer.issuer.serving.door_port,
     }
     (directory / "nginx.conf").write_text(_configuration(directory, ports, behind, registry.serving.port))

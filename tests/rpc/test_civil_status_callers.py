@@ -213,7 +213,8 @@ class Scene:
         kept = [table for table in tables if not table.name.startswith("log") and table.name != "feed_cursor"]
         with self.room.house.engine.begin() as connection:
             rows = {table.name: sorted(map(str, connection.execute(table.select()))) for table in kept}
-        rows["outbox"] = [row for row in rows["outbox"] if "'confirmation'" not in row]
+        for outbox in ("outbox", "outbox_delivered"):
+            rows[outbox] = [row for row in rows[outbox] if "'confirmation'" not in row]
         return rows
 
     @contextmanager

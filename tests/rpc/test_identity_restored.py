@@ -14,6 +14,7 @@ from services.mesh.core import restoration
 from services.mesh.core.following import FollowedChange
 from tests.mesh_fixture import Desk, Stage, new_id, refused
 from tests.rpc.test_identity_callers import IdentityScene
+from tests.rpc.test_identity_numbers import fill
 from tests.rpc.test_identity_successions import succession
 
 ACTIVE, CANCELLED = number_pb2.NUMBER_STATE_ACTIVE, number_pb2.NUMBER_STATE_CANCELLED
@@ -104,10 +105,10 @@ def test_a_confirmation_told_again_leaves_a_number_alone_that_was_succeeded_sinc
     assert restored.state(newer.pin) == ("ACTIVE", None, None)
 
 
-def corrected(scene: IdentityScene) -> tuple[str, FollowedChange]:
+def corrected(scene: IdentityScene, year: int = 1991) -> tuple[str, FollowedChange]:
     """Somebody whose birth year the feed corrects while the history of numbers is not known."""
     subject_id, person = scene.citizen()
-    change = scene.tell(subject_id, Person(birth_date=Date(year=1991, month=5, day=17)), "birth_date")
+    change = scene.tell(subject_id, Person(birth_date=Date(year=year, month=5, day=17)), "birth_date")
     assert scene.state(person.pin) == ("ACTIVE", None, None), "it waits"
     return person.pin, change
 
@@ -137,3 +138,19 @@ def test_a_correction_that_history_has_not_answered_gives_a_number_once_all_are_
     assert restored.state(old) == ("CANCELLED", "BIRTH_YEAR_CORRECTED", told.person.pin)
     assert told.person.pin[:6] == f"{old[:3]}191"
     assert "identity.succeed_pin" in [link.name for link in restored.links(change.causation.correlation_id)]
+
+
+def test_a_correction_whose_numbers_are_all_given_waits_and_keeps_nobody_else_from_his(
+    restored: IdentityScene,
+) -> None:
+    (stuck, _), (other, _) = corrected(restored), corrected(restored, year=1992)
+    restored.catch_up()
+    tell_again(restored)
+    space = f"{stuck[:3]}191"
+    fill(restored, space, 0)
+    assert restored.operations.succeed_postponed() == 1
+    assert (restored.state(stuck)[0], restored.state(other)[0]) == ("ACTIVE", "CANCELLED")
+    assert restored.operations.succeed_postponed() == 0
+    restored.rows("DELETE FROM numbers WHERE pin = :pin", pin=f"{space}000007")
+    assert restored.operations.succeed_postponed() == 1
+    assert restored.state(stuck) == ("CANCELLED", "BIRTH_YEAR_CORRECTED", f"{space}000007")

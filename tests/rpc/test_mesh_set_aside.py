@@ -155,6 +155,11 @@ def test_messages_are_handed_on_from_a_little_before_for_clocks_differ(registry:
     assert relay_of(registry).RedeliverMessages(redelivery(datetime.now(UTC))).redelivered_count == 1
 
 
+def test_a_redelivery_may_begin_as_early_as_there_are_instants(registry: Running) -> None:
+    deliver(registry, 1, timedelta(days=6))
+    assert relay_of(registry).RedeliverMessages(redelivery(datetime.min.replace(tzinfo=UTC))).redelivered_count > 0
+
+
 def test_a_redelivery_that_cannot_be_meant_is_refused(registry: Running) -> None:
     ahead = redelivery(datetime.now(UTC) + timedelta(minutes=1))
     assert refused(relay_of(registry).RedeliverMessages, ahead).reason == "FIELD_INVALID"

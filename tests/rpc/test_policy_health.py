@@ -19,10 +19,11 @@ from npd_client.errors import Unreachable
 from npd_pki.identity import Kind
 from npd_pki.trust_bundle import certificates_pem
 from services.mesh.core.clock import SystemClock
+from services.mesh.wire import store_check
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Desk, Running, Stage, refused, wait_until
 
-SERVING = health_pb2.HealthCheckResponse.SERVING
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 class ShiftedClock:
@@ -49,9 +50,10 @@ def sharing(stage: Stage, desk: Desk, clock: ShiftedClock) -> Running:
 
 
 @pytest.fixture(autouse=True)
-def _on_time(clock: ShiftedClock) -> Iterator[None]:
+def _on_time(sharing: Running, clock: ShiftedClock) -> Iterator[None]:
     yield
     clock.ahead = timedelta()
+    wait_until(lambda: health_of(sharing) == SERVING)
 
 
 def get(room: Running, path: str, seconds: float = 5.0) -> tuple[int, str]:
@@ -69,6 +71,12 @@ def readiness(room: Running) -> tuple[int, Any]:
     """Status and content of /readyz."""
     status, text = get(room, "/readyz")
     return status, json.loads(text)
+
+
+def health_of(room: Running) -> int:
+    """What a client that balances by health is told."""
+    stub = health_pb2_grpc.HealthStub(room.channel(Kind.AGENCY, "tax/core"))
+    return int(stub.Check(health_pb2.HealthCheckRequest(), timeout=5).status)
 
 
 def is_well(room: Running) -> bool:
@@ -97,6 +105,26 @@ def test_a_policy_over_its_limit_is_not_ready_and_still_live(sharing: Running, c
     assert set(told["not_ready"]) == {"policy"}
     assert told["not_ready"]["policy"].endswith("over the limit of 900 s")
     assert get(sharing, "/livez")[0] == 200
+
+
+def test_who_balances_by_health_is_sent_away_while_the_policy_is_too_old(sharing: Running, clock: ShiftedClock) -> None:
+    """A headless name in Kubernetes leads to every pod, ready or not: one that refuses every call says so by health."""
+    clock.ahead = timedelta(minutes=16)
+    wait_until(lambda: health_of(sharing) == NOT_SERVING)
+    clock.ahead = timedelta()
+    wait_until(lambda: health_of(sharing) == SERVING)
+
+
+def test_who_balances_by_health_is_sent_away_while_the_clock_is_wrong(
+    sharing: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(store_check, "clock_difference", lambda connection: timedelta(minutes=6))
+        status, told = readiness(sharing)
+        assert (status, set(told["not_ready"])) == (503, {"clock"})
+        wait_until(lambda: health_of(sharing) == NOT_SERVING)
+    assert readiness(sharing)[0] == 200
+    wait_until(lambda: health_of(sharing) == SERVING)
 
 
 def test_a_process_that_imported_grpc_first_is_not_ready(sharing: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from npd_client.errors import refusal_of
 from npd_pki.identity import Kind
 from npd_pki.keys import key_id
 from services.mesh.wire.policy import CONTEXT
+from services.registry.repository import PolicyRows
 from services.sharing.app import ROOM as SHARING
 from tests.mesh_fixture import Desk, Running, Stage, new_id, refused, wait_until
 
@@ -213,6 +214,23 @@ def test_a_restored_store_goes_on_above_what_rooms_hold(
     stage.settle()
     desk.register("later/core")
     wait_until(lambda: ("later", "core") in sharing.house.keeper.current.systems)
+
+
+def test_a_backup_of_before_an_earlier_restore_goes_on_above_what_rooms_hold_too(
+    stage: Stage, registry: Running, desk: Desk
+) -> None:
+    backup = registry.house.keeper.current.revision
+    with registry.house.engine.begin() as connection:
+        PolicyRows(connection).go_on_restored()
+    desk.register("between/core")
+    stage.settle()
+    held = registry.house.keeper.current.revision
+    assert held > backup + 1_000_000
+    with registry.house.engine.begin() as connection:
+        connection.execute(text("UPDATE policy_revision SET revision = :backup, whole_below = 0"), {"backup": backup})
+    desk.register("again/core")
+    wait_until(lambda: ("again", "core") in registry.house.keeper.current.systems)
+    assert registry.house.keeper.current.revision > held
 
 
 def test_a_revision_far_beyond_any_loss_moves_nothing(

@@ -23,6 +23,7 @@ MALFORMED = {
     "an unescaped @": "postgresql+psycopg://npd:p@hush-hush@localhost/npd",
     "an unescaped @ and ?": "postgresql+psycopg://npd:p@hush?hush@localhost/npd",
     "an unknown parameter": "postgresql+psycopg://npd:hush-hush@localhost/npd?sslmod=hush-hush",
+    "a port among the parameters that is none": "postgresql+psycopg://npd@localhost/npd?port=hush-hush",
 }
 
 

@@ -299,3 +299,45 @@ def test_a_registry_that_was_restored_and_forgot_revocations_un_revokes_nothing(
     held.take(update(0, 1007, revoked("1f"), authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
     assert (dict(held.current.forgotten), dict(held.current.given_up)) == ({}, {})
     assert held.current.revocation_of("aa", "1f") is not None
+
+
+def test_what_a_restored_registry_forgot_is_revoked_after_a_restart_too(held: PolicyKeeper, tmp_path: Path) -> None:
+    held.take(update(5, 6, revoked("1f")))
+    held.take(update(6, 7, authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
+    held.take(update(0, 1005, operator("lan")))
+    held.take(update(1005, 1006, revoked("2f")))
+    held.take(update(0, 2005, operator("hoa")))
+    held.take(update(0, 2006, operator("hoa"), operator("thu")))
+    started = keeper(tmp_path)
+    assert known(started) == (2006, {"hoa", "thu"})
+    assert started.current == held.current
+    assert {name for _, name in started.current.forgotten} == {"1f", "2f"}
+    assert started.current.given_up.keys() == {"aa"}
+    held.take(update(0, 2007, revoked("1f"), revoked("2f"), authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
+    started = keeper(tmp_path)
+    assert (dict(started.current.forgotten), dict(started.current.given_up)) == ({}, {})
+    assert len(list(tmp_path.iterdir())) == 1, "what is told again need not be kept twice"
+
+
+def test_a_crash_before_a_forgetful_snapshot_is_kept_leaves_what_was_kept(
+    held: PolicyKeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.take(update(5, 6, revoked("1f")))
+    before, replaced = held.current, policy_files.PolicyFiles._replace
+
+    def dies(files: policy_files.PolicyFiles, name: str, data: bytes) -> None:
+        if name == "snapshot.binpb":
+            raise OSError(28, "No space left on device")
+        replaced(files, name, data)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(policy_files.PolicyFiles, "_replace", dies)
+        held.take(update(0, 1005, operator("lan")))
+    assert keeper(tmp_path).current == before
+
+
+def test_a_host_whose_authority_was_revoked_does_not_fall_open_when_the_registry_forgets_it(held: PolicyKeeper) -> None:
+    held.take(update(5, 6, authority(policy_pb2.AUTHORITY_STATE_REVOKED)))
+    held.take(update(0, 1005, operator("lan")))
+    assert held.current.authorities == {}
+    assert held.current.governed_hosts == {"agency.test"}

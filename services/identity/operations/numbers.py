@@ -216,21 +216,26 @@ class NumberOperations:
         self._correct(tx, person, old, ground, cause)
 
     def succeed_postponed(self) -> int:
-        """Give numbers for corrections that came before every number of history was known; how many were looked at.
+        """Give numbers for corrections that came before every number of history was known; how many are settled.
 
-        Who has a fitting number by now got it in history. Raises NumberSpaceExhausted.
+        Who has a fitting number by now got it in history. Whose space is exhausted waits until a number is free in it,
+        and keeps nobody else from his.
         """
         with self._db.transaction() as tx:
             if not (tx.followed.has_caught_up() and tx.followed.is_told_again()):
                 return 0
             postponed = tx.numbers.take_postponed(_SUCCEEDED_AT_ONCE)
-            people = tx.people.lock([one.subject_id for one in postponed])
+            people, settled = tx.people.lock([one.subject_id for one in postponed]), len(postponed)
             for one in postponed:
                 person, old = people.get(one.subject_id), tx.numbers.active_of(one.subject_id)
                 if person is None or old is None or fits(old.pin, person.birth_date.year, person.sex):
                     continue
-                self._correct(tx, person, old, one.ground, one.cause)
-        return len(postponed)
+                try:
+                    self._correct(tx, person, old, one.ground, one.cause)
+                except NumberSpaceExhausted:  # nothing of it was written
+                    tx.numbers.postpone(one)
+                    settled -= 1
+        return settled
 
     def _correct(
         self, tx: Identity, person: KnownPerson, old: Number, ground: SuccessionGround, cause: Causation

@@ -75,7 +75,8 @@ class StoreAddress:
 def _require_parameters(url: URL) -> None:
     try:
         make_conninfo(**{name: value if isinstance(value, str) else value[-1] for name, value in url.query.items()})
-    except (psycopg.Error, TypeError):
+        url.get_dialect()().create_connect_args(url)  # takes several hosts and ports apart
+    except (psycopg.Error, TypeError, ArgumentError):
         raise _refused("its URL has a parameter, behind the ?, that libpq does not know") from None
 
 

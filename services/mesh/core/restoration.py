@@ -23,6 +23,7 @@ _FEED = "SELECT position, record_time FROM changes ORDER BY position DESC LIMIT 
 _OUTBOX = "SELECT NULL, max(record_time) FROM outbox"
 _DELIVERED = "SELECT NULL, max(delivered_time) FROM outbox_delivered"
 _REPLAYED = "SELECT NULL, pg_last_xact_replay_timestamp()"
+_OF_THE_RECOVERY = "transaction of the recovery"
 
 
 # Each room's store has a clock of its own, and no room is ready with one that is further off than minutes.
@@ -57,9 +58,10 @@ class Restoration:
     def since(self) -> datetime:
         """From when on others must tell again: before the newest that the store holds, by any of their clocks.
 
-        For a store that holds nothing at all it is the beginning of time.
+        For a store that holds nothing at all it is the beginning of time. What the server replayed does not count: one
+        that was a standby until a failover has replayed what came after the restore, too.
         """
-        newest = max((one.time for one in self.newest), default=None)
+        newest = max((one.time for one in self.newest if one.what != _OF_THE_RECOVERY), default=None)
         return newest - _CLOCKS_APART if newest else datetime.fromtimestamp(0, UTC)
 
 
@@ -89,7 +91,7 @@ def _newest(connection: Connection) -> tuple[Newest, ...]:
         "act without a position in the log": _PENDING,
         "message that waits": _OUTBOX,
         "message that was delivered": _DELIVERED,
-        "transaction of the recovery": _REPLAYED,
+        _OF_THE_RECOVERY: _REPLAYED,
     }
     if inspect(connection).has_table("changes"):
         queries["change of the feed"] = _FEED

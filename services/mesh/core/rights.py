@@ -230,9 +230,9 @@ class Provision:
 class Policy:
     """Everything the registry has told, at one revision. Never changed: `apply` makes the next one.
 
-    `authorities` are by key id, `revoked` by the issuer's key id and the serial number. `governed_hosts` follows from
-    the authorities: only those that are named issue identities of these hosts. `forgotten` and `given_up` are what a
-    registry that was restored from a backup told before and tells no more: revocations, and authorities as REVOKED.
+    `authorities` are by key id, `revoked` by the issuer's key id and the serial number. `forgotten` and `given_up` are
+    what a registry that was restored from a backup told before and tells no more: revocations, and authorities as
+    REVOKED. `governed_hosts` follows from the authorities of both kinds: no other issues identities of these hosts.
     """
 
     revision: int = 0
@@ -255,7 +255,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         # every call asks for them, so they are gathered once a policy
-        object.__setattr__(self, "governed_hosts", frozenset(one.host for one in self.authorities.values()))
+        named = (*self.authorities.values(), *self.given_up.values())
+        object.__setattr__(self, "governed_hosts", frozenset(one.host for one in named))
 
     def fresh_at(self, issue_time: datetime) -> "Policy":
         """The same policy, confirmed by the registry at a later time."""
@@ -274,6 +275,11 @@ class Policy:
                 if key_id not in self.authorities or not self.authorities[key_id].is_revoked
             },
         )
+
+    def forgets_more_than(self, held: "Policy") -> bool:
+        """Whether the registry told of revocations until the policy that was held, and tells of them no more."""
+        lost = (self.forgotten.keys() - held.forgotten.keys(), self.given_up.keys() - held.given_up.keys())
+        return any(lost)
 
     def revocation_of(self, issuer_key_id: str, serial_number: str) -> Revoked | None:
         """The revocation of a certificate, if it is revoked."""

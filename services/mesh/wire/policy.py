@@ -118,7 +118,7 @@ class PolicyKeeper:
                 raise UpdateRefused(f"the update leads back from revision {held.revision} to {update.revision}")
             following = self._following(held, update)  # (4)
             if files is not None:  # (5)
-                self._keep(files, signed, update)
+                self._keep(files, signed, update, held, following)
             self.current = following
         self._report()
         if update.entries or not held.revision:
@@ -139,10 +139,18 @@ class PolicyKeeper:
         return replace(following, revision=update.revision).fresh_at(issue_time)
 
     @staticmethod
-    def _keep(files: PolicyFiles, signed: SignedUpdate, update: policy_pb2.PolicyUpdate) -> None:
-        is_whole, is_sign_of_life = update.base_revision == 0, not update.entries
+    def _keep(
+        files: PolicyFiles, signed: SignedUpdate, update: policy_pb2.PolicyUpdate, held: Policy, following: Policy
+    ) -> None:
         try:
-            files.keep(signed.update, signed.signature, whole=is_whole, sign_of_life=is_sign_of_life)
+            files.keep(
+                signed.update,
+                signed.signature,
+                whole=update.base_revision == 0,
+                sign_of_life=not update.entries,
+                forgets=following.forgets_more_than(held),
+                remembers=bool(following.forgotten or following.given_up),
+            )
         except OSError as error:  # a revocation counts all the same; only a cold start would not know it
             POLICY_UNKEPT.inc()
             log.error("a policy update could not be kept on disk", problem=error.strerror)

@@ -1,5 +1,6 @@
 """The policy on disk, for a cold start while the registry is away: last snapshot, what followed, last sign of life.
 
+A snapshot of a registry that was restored from a backup may lack revocations: then what told of them is kept before it.
 Holds signed bytes and verifies nothing: the keeper verifies what it reads like what it receives.
 """
 
@@ -11,7 +12,7 @@ from google.protobuf.message import DecodeError
 
 from npd.registry.v1 import policy_pb2
 
-_SNAPSHOT, _DELTAS, _SIGN_OF_LIFE = "snapshot.binpb", "deltas.binpb", "sign-of-life.binpb"
+_EARLIER, _SNAPSHOT, _DELTAS, _SIGN_OF_LIFE = "earlier.binpb", "snapshot.binpb", "deltas.binpb", "sign-of-life.binpb"
 _LENGTH = 4
 _LONG = 4 << 20
 
@@ -25,9 +26,8 @@ class PolicyFiles:
 
     def read(self) -> Iterator[tuple[bytes, bytes]]:
         """What was kept, (update, signature), in the order in which it counts."""
-        for name in (_SNAPSHOT, _DELTAS, _SIGN_OF_LIFE):
-            path = self._directory / name
-            data = path.read_bytes() if path.exists() else b""
+        for name in (_EARLIER, _SNAPSHOT, _DELTAS, _SIGN_OF_LIFE):
+            path, data = self._directory / name, self._kept(name)
             at = 0
             while at < len(data):
                 end = at + _LENGTH + int.from_bytes(data[at : at + _LENGTH], "big")
@@ -44,22 +44,39 @@ class PolicyFiles:
         path = self._directory / _DELTAS
         return path.exists() and path.stat().st_size > _LONG
 
-    def keep(self, update: bytes, signature: bytes, *, whole: bool, sign_of_life: bool) -> None:
+    def keep(
+        self,
+        update: bytes,
+        signature: bytes,
+        *,
+        whole: bool,
+        sign_of_life: bool,
+        forgets: bool = False,
+        remembers: bool = False,
+    ) -> None:
         """Keep an update: a whole snapshot replaces everything, a sign of life the last one, others are appended.
 
-        A snapshot is there before what it replaces goes: what is left behind by a crash between follows on nothing.
+        A snapshot that `forgets` replaces nothing: what was kept stays before it as long as the policy `remembers`
+        something by it. A snapshot is there before what it replaces goes: what is left behind by a crash between
+        follows on nothing.
         """
         record = policy_pb2.WatchPolicyResponse(update=update, signature=signature).SerializeToString()
         framed = len(record).to_bytes(_LENGTH, "big") + record
         if sign_of_life:
             self._replace(_SIGN_OF_LIFE, framed)
         elif whole:
+            if forgets:
+                self._replace(_EARLIER, b"".join(map(self._kept, (_EARLIER, _SNAPSHOT, _DELTAS))))
             self._replace(_SNAPSHOT, framed)
-            for stale in (_SIGN_OF_LIFE, _DELTAS):
+            for stale in (_SIGN_OF_LIFE, _DELTAS, *(() if remembers else (_EARLIER,))):
                 (self._directory / stale).unlink(missing_ok=True)
         else:
             self._append(framed)
             self._force_names()
+
+    def _kept(self, name: str) -> bytes:
+        path = self._directory / name
+        return path.read_bytes() if path.exists() else b""
 
     def _append(self, data: bytes) -> None:
         path = self._directory / _DELTAS

@@ -33,6 +33,7 @@ METHODS = {
     "/npd.common.v1.RelayService/RedeliverMessages": allow(operator()),
 }
 _AT_ONCE = 5000
+_EARLIEST = datetime.fromtimestamp(0, UTC)
 
 
 class MessageUnknown(MeshError):
@@ -142,6 +143,7 @@ class RelayServicer(relay_pb2_grpc.RelayServiceServicer):
         now, count, moved = datetime.now(UTC), 0, _AT_ONCE
         if since > now:
             raise InvalidField("since", "must not lie ahead")
+        since = max(since, _EARLIEST)
         while moved == _AT_ONCE:
             with self._database.transaction() as traffic:
                 moved = 0

@@ -50,6 +50,7 @@ from services.mesh.wire.store_check import StoreCheck
 log = structlog.get_logger(__name__)
 
 _WAKE_EVERY = 0.5
+_LOOK_EVERY = 1.0
 _PRUNE_EVERY, _PRUNED = 3600.0, 5000
 
 OWN_METHODS: Methods = {**approvals.METHODS, **evidence.METHODS, **chain.METHODS, **relay.METHODS, **HEALTH_METHODS}
@@ -112,6 +113,7 @@ class Serving:
         self._server = MeshServer(served, methods, interceptors, limits)
         self._door = DoorServer(composition.door, settings.stop_grace) if composition.door else None
         self._opened = threading.Event()
+        self._welcoming, self._is_welcoming = threading.Lock(), False
         for listener in (self._welcome, house.streams.wake, *composition.on_policy_change):
             house.keeper.on_change(listener)
         source = composition.policy_source or registry_source(house.channel(REGISTRY))
@@ -121,6 +123,7 @@ class Serving:
                 "credentials", partial(house.credentials.run, poll=settings.credentials_poll, taken=house.streams.wake)
             ),
             Background("policy", PolicyFollower(house.keeper, source).run),
+            Background("welcome", self._keep_welcoming),
             Background("streams", house.streams.run),
             Background("log", house.log_sequencer.run),
             Background(
@@ -192,9 +195,21 @@ class Serving:
         log.info("stopped")
 
     def _welcome(self) -> None:
-        """Let those who balance by health come: not before there is a policy, without which it refuses everybody."""
-        if self._opened.is_set() and self.house.keeper.current.revision:
-            self._server.set_serving(True)
+        """Let those who balance by health come as long as the room may answer them, by its policy and by its clock.
+
+        The store is left out: the replicas have it in common, and a call's refusal says that it is away; health could
+        only say that nobody is there.
+        """
+        with self._welcoming:
+            is_fit = self._opened.is_set() and not self._policy_fault() and not self._store.clock_problem
+            if is_fit is not self._is_welcoming:
+                self._is_welcoming = is_fit
+                self._server.set_serving(is_fit)
+
+    def _keep_welcoming(self, stopping: Stopping) -> None:
+        """A policy grows old, and is confirmed again, without a change that would be told."""
+        while not stopping.wait(_LOOK_EVERY):
+            self._welcome()
 
     def _record_refusal(self, caller: Caller, method: str, error: MeshError, stated: Access | None) -> None:
         """Record a refusal in a transaction of its own. If that fails the refusal stands all the same."""

@@ -231,6 +231,10 @@ class _Batch:
                 disputed_before=tuple(path for path in paths if path in disputed_before),
                 after=person,
                 disputed_after=disputed,
+                history=tuple(
+                    (one.source, one.path, one.item_key, one.value, one.event_time.timestamp())
+                    for one in subject.history(paths)
+                ),
             )
             self._changes.append(
                 Change(
@@ -267,11 +271,14 @@ class _Course(NamedTuple):
     disputed_before: tuple[str, ...]
     after: bytes
     disputed_after: tuple[str, ...]
+    history: tuple[tuple[str, str, str, bytes | None, float], ...]
 
     def change_id(self, mark: Mark) -> UUID:
         """The same whenever the event does the same to the same record; keyed, for a record could be guessed from it.
 
         A record that was restored from a backup is told again what it lost. Followers who took such a change before
-        know it by its id; where the record took another course since, the change has another id, and is news.
+        know it by its id; where the record took another course since, the change has another id, and is news. So are
+        then all later ones of the same paths, by their history: whoever took the former value as news must not pass
+        over the latter.
         """
         return UUID(bytes=mark(f"change {tuple(self)!r}")[:16], version=4)

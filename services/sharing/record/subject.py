@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from uuid import UUID
 
 from services.mesh.core.person import text
@@ -65,6 +66,21 @@ class Subject:
         self.person, self.disputed, self.pin = stored, disputed, person.pin or self.pin
         not_followed = {one.path for one in found if one.source == telling.source}
         return Effect(tuple(sorted(changed)), tuple(sorted(not_followed)))
+
+    def history(self, paths: Iterable[str]) -> list[Assertion]:
+        """All that was told of some paths, newest first, and with it what was told of others before and together.
+
+        So whoever knows two records to have the same history of some paths knows that these went through the same
+        values, and each of them by the same changes.
+        """
+        concerned, found = set(paths), list[Assertion]()
+        newest_first = sorted(self.assertions, key=lambda one: -one.ordinal)
+        for _, told in groupby(newest_first, key=lambda one: (one.source, one.event_time)):  # at least one event's
+            together = list(told)
+            if not concerned.isdisjoint(one.path for one in together):
+                concerned.update(one.path for one in together)
+                found += together
+        return found
 
     def _each_item(self, telling: Telling) -> Iterator[Value]:
         """The values told; where all items of a field are taken back, one for each item that the source ever told."""
